@@ -1,0 +1,1 @@
+"""The gateway: every request passes here. Read ``hub/pipeline.py`` first."""

@@ -1,0 +1,1 @@
+"""Upstreams and what they offer: connecting, listing, naming, composing, searching."""

@@ -1,0 +1,1 @@
+"""What Portico talks about: frozen, slotted value types without I/O."""

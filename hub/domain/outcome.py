@@ -1,0 +1,72 @@
+"""The neutral outcome of a call.
+
+Connectors emit it as it is, so most types are theirs; a refusal is the hub's own way to end a call.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from msgspec import Raw
+
+from connectors.outcome import (
+    Ask,
+    Chunk,
+    Event,
+    Failure,
+    FailureKind,
+    Log,
+    Outcome,
+    Progress,
+    Result,
+)
+
+__all__ = [
+    "Ask",
+    "Chunk",
+    "Event",
+    "Failure",
+    "FailureKind",
+    "Log",
+    "Outcome",
+    "Progress",
+    "Refusal",
+    "RefusalReason",
+    "Result",
+]
+
+RefusalReason = Literal[
+    "unauthenticated",
+    "absent",  # unknown or denied capability: the caller cannot tell which
+    "virtual_server",  # unknown or denied virtual server
+    "invalid",  # parameters that cannot be meant
+    "limit",
+    "budget",
+    "guardrail",
+    "unavailable",  # no room for the record, draining
+    "forbidden",  # an administrative action beyond the principal's role
+    "conflict",  # an administrative change that something else owns
+]
+
+
+class Refusal(Exception):
+    """A call the hub itself turns down, before or after the provider. ``wire_errors`` words it per wire.
+
+    ``message`` is for the caller and tells nothing that its own view does not hold; ``cause`` is for
+    the record and for ``explain``.
+    """
+
+    def __init__(
+        self,
+        reason: RefusalReason,
+        message: str = "",
+        *,
+        cause: str = "",
+        data: Raw | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message or reason)
+        self.reason: RefusalReason = reason
+        self.message = message
+        self.cause = cause or reason
+        self.data = data
+        self.headers = dict(headers or {})
