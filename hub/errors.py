@@ -2,11 +2,15 @@
 
 PorticoError
 ├── ConfigurationError    the file or an object cannot be used as written
+├── ForbiddenError        the administrator's role does not reach that far
 ├── ConflictError         something else owns the object, or it exists
 ├── NotFoundError         no such object
 ├── DataDirectoryError    locked by another process, newer schema, not writable
+├── StoreUnavailableError the database cannot be reached or does not answer
 └── RecordUnavailable     the record cannot be kept: disk full, not writable
 """
+
+from collections.abc import Iterable
 
 
 class PorticoError(Exception):
@@ -14,7 +18,15 @@ class PorticoError(Exception):
 
 
 class ConfigurationError(PorticoError):
-    """The configuration cannot be used as written."""
+    """The configuration cannot be used as written; ``problems`` says each thing that is wrong."""
+
+    def __init__(self, message: str, problems: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class ForbiddenError(PorticoError):
+    """This needs another role than the administrator has."""
 
 
 class ConflictError(PorticoError):
@@ -27,6 +39,10 @@ class NotFoundError(PorticoError):
 
 class DataDirectoryError(PorticoError):
     """The data directory cannot be used."""
+
+
+class StoreUnavailableError(PorticoError):
+    """The database cannot be reached or does not answer; the same may work later."""
 
 
 class RecordUnavailable(PorticoError):

@@ -8,53 +8,34 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from time import perf_counter_ns
-from typing import Literal, Protocol
+from typing import Protocol
 
-from msgspec import Raw, Struct
+from msgspec.structs import replace
 
-from hub.catalog.arguments import effective_params
+from hub.catalog.arguments import effective_params, unwrap
 from hub.domain.call import Call
 from hub.domain.catalog import SYSTEM_UPSTREAM, Exposure, VirtualServer
-from hub.domain.grant import View
-from hub.domain.outcome import Ask, Event, Failure, Outcome, Refusal, Result
+from hub.domain.outcome import Outcome, Refusal
 from hub.domain.principal import Principal
-from hub.domain.record import Delivery, Entry, EntryOutcome
+from hub.domain.record import Entry
 from hub.errors import RecordUnavailable
 from hub.identity.resolve import Revoked, identify
+from hub.passage import Admitted, MustAwait, Passage, ProviderName, Refused, Running
 from hub.policy.authorize import Reach, authorize, authorize_administration
 from hub.snapshot import Snapshot, SnapshotHolder, TenantSnapshot
-from mcp_wire.jsonrpc import encode
 
-ProviderName = Literal["administration", "catalogue", "capabilities", "self_description"]
-
-
-class Admitted(Struct, frozen=True, kw_only=True):
-    """A call that may run: everything its provider needs, decided."""
-
-    call: Call
-    principal: Principal
-    tenant: TenantSnapshot
-    snapshot: Snapshot
-    provider: ProviderName
-    params: Mapping[str, Raw]
-    """As the provider gets them: fixed and default arguments applied; ``call.params`` as sent."""
-    view: View | None = None
-    virtual_server: VirtualServer | None = None
-    exposure: Exposure | None = None
-
-
-class Refused(Struct, frozen=True):
-    """A call that a stage turned down, and whom it came from as far as was known."""
-
-    call: Call
-    principal: Principal | None
-    refusal: Refusal
-
-
-class MustAwait(Struct, frozen=True):
-    """A stage has to wait: await ``ready``, then admit the call again."""
-
-    ready: Awaitable[None]
+__all__ = [
+    "Admitted",
+    "Catalogue",
+    "MustAwait",
+    "Observer",
+    "Pipeline",
+    "Provider",
+    "ProviderName",
+    "Recorder",
+    "Refused",
+    "Running",
+]
 
 
 class Provider(Protocol):
@@ -71,8 +52,11 @@ class Provider(Protocol):
 class Recorder(Protocol):
     """Keeps one entry per call."""
 
-    def reserve(self) -> None:
-        """Make sure the largest entry will find room. Raises RecordUnavailable."""
+    def reserve(self, call: str) -> None:
+        """Keep room for the largest entry until this call's own is appended.
+
+        Raises RecordUnavailable.
+        """
         ...
 
     def append(self, entry: Entry) -> Awaitable[None]:
@@ -95,48 +79,17 @@ class Catalogue(Protocol):
 class Observer(Protocol):
     """Metrics and traces; costs nothing where it is off."""
 
-    def started(self, call: Call) -> None:
-        """A call enters."""
+    def started(self, call: Call) -> Call:
+        """A call enters; what goes on in its place names this call's span as ``traceparent``."""
+        ...
+
+    def forwarded(self, call: Call, upstream: str) -> Call:
+        """It goes to an upstream; what is handed on names the upstream request's span."""
         ...
 
     def ended(self, call: Call, entry: Entry) -> None:
         """Its entry was handed to the recorder."""
         ...
-
-
-class Running:
-    """A call under way: its events in order, then how it ended."""
-
-    __slots__ = ("_outcome", "admitted", "delivered", "end")
-
-    def __init__(self, admitted: Admitted, outcome: Outcome) -> None:
-        self.admitted = admitted
-        self.delivered: Delivery = "offered"
-        """A surface whose caller has gone sets ``none``."""
-        self.end: Result | Failure | None = None
-        self._outcome = outcome
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        return self
-
-    async def __anext__(self) -> Event:
-        event = await self._outcome.__anext__()
-        if isinstance(event, Result | Failure):
-            self.end = event
-        return event
-
-    async def abandon(self) -> None:
-        """Give up what is still under way; the upstream is told."""
-        await self._outcome.aclose()
-
-    async def answer(self) -> Result | Failure:
-        """The end, for surfaces that show nothing in between; whoever asks is declined."""
-        async for event in self:
-            if isinstance(event, Result | Failure):
-                return event
-            if isinstance(event, Ask):
-                await event.answer(Failure("unsupported", "This caller cannot be asked."))
-        raise AssertionError("an outcome ended without a result")
 
 
 class Pipeline:
@@ -169,24 +122,20 @@ class Pipeline:
         try:
             principal = identify(call, snapshot, self._revoked, self._now().timestamp())
             tenant = snapshot.tenants[principal.tenant]
-            if call.action in ("inspect", "administer"):
-                authorize_administration(principal, call.action)
-                reach = Reach()
-            else:
-                reach = authorize(call, principal, tenant.virtual_servers, tenant.tables)
+            call = unwrap(call, tenant.virtual_servers.get(call.virtual_server))
+            reach = self._authorize(call, principal, tenant)
             params = call.params
             if reach.exposure is not None:
-                params = effective_params(reach.exposure, params)
-            self._recorder.reserve()
-            if not waited and reach.virtual_server is not None and call.action != "call":
+                params = effective_params(reach.exposure, call)
+            if not waited and reach.exposure is None and reach.virtual_server is not None:
                 first_listing = self._catalogue.first_listing(reach.virtual_server)
                 if first_listing is not None:
                     return MustAwait(first_listing)
+            self._recorder.reserve(call.id)
         except Refusal as refusal:
             return Refused(call, principal, refusal)
         except RecordUnavailable as error:
-            unkept = Refusal("unavailable", "The record cannot be kept.", cause=str(error))
-            return Refused(call, principal, unkept)
+            return Refused(call, principal, _unkept(error))
         return Admitted(
             call=call,
             principal=principal,
@@ -206,21 +155,11 @@ class Pipeline:
         Raises Refusal, already recorded, for a call that was turned down. What ends the answer is
         offered to the caller after the block, when the record is durable.
         """
-        passage = Passage(call, self._now(), perf_counter_ns())
-        self._observer.started(call)
-        admission = self.admit(call, self._snapshots.current)
-        while isinstance(admission, MustAwait):
-            await admission.ready
-            admission = self.admit(call, self._snapshots.current, waited=True)
-        if isinstance(admission, Refused):
-            passage.refusal = admission.refusal
-            await self.settle(admission, passage)
-            raise admission.refusal
-        if admission.exposure is not None and admission.exposure.destructive:
-            await self._recorder.append(_entry(admission, passage, self._recorder, "intent"))
-        running = Running(admission, self._providers[admission.provider].invoke(admission))
-        passage.running = running
+        passage = Passage(self._observer.started(call), self._now(), perf_counter_ns())
         try:
+            passage.admitted = await self._admitted(passage)
+            running = Running(passage.admitted, self._provider_of(passage.admitted))
+            passage.running = running
             yield running
         except Refusal as refusal:
             passage.refusal = refusal
@@ -229,41 +168,51 @@ class Pipeline:
             passage.crashed = True
             raise
         finally:
-            settled = self.settle(admission, passage)
-            if running.end is None:
-                await running.abandon()
-            await settled
+            durable = self.settle(passage)
+            if passage.running is not None and passage.running.end is None:
+                await passage.running.abandon()
+            try:
+                await durable
+            except RecordUnavailable as error:
+                raise _unkept(error) from error
 
-    def settle(self, admission: Admitted | Refused, passage: "Passage") -> Awaitable[None]:
+    def settle(self, passage: Passage) -> Awaitable[None]:
         """Every stage after the provider. The entry is taken at once; await it to be durable."""
-        entry = _entry(admission, passage, self._recorder, passage.outcome)
+        entry = passage.entry(self._recorder.digest, passage.outcome)
         durable = self._recorder.append(entry)
-        self._observer.ended(admission.call, entry)
+        self._observer.ended(passage.call, entry)
         return durable
 
+    async def _admitted(self, passage: Passage) -> Admitted:
+        call = passage.call
+        admission = self.admit(call, self._snapshots.current)
+        while isinstance(admission, MustAwait):
+            await admission.ready
+            admission = self.admit(call, self._snapshots.current, waited=True)
+        passage.principal, passage.call = admission.principal, admission.call
+        if isinstance(admission, Refused):
+            raise admission.refusal
+        if admission.exposure is not None and admission.exposure.destructive:
+            passage.admitted = admission
+            try:
+                await self._recorder.append(passage.entry(self._recorder.digest, "intent"))
+                self._recorder.reserve(call.id)
+            except RecordUnavailable as error:
+                raise _unkept(error) from error
+        return admission
 
-class Passage:
-    """What is noted of a call on its way, for its record."""
+    def _authorize(self, call: Call, principal: Principal, tenant: TenantSnapshot) -> Reach:
+        if call.action in ("inspect", "administer"):
+            authorize_administration(principal, call.action)
+            return Reach()
+        return authorize(call, principal, tenant.virtual_servers, tenant.tables)
 
-    __slots__ = ("arrived", "began_ns", "call", "crashed", "refusal", "running")
-
-    def __init__(self, call: Call, arrived: datetime, began_ns: int) -> None:
-        self.call = call
-        self.arrived = arrived
-        self.began_ns = began_ns
-        self.refusal: Refusal | None = None
-        self.running: Running | None = None
-        self.crashed = False
-
-    @property
-    def outcome(self) -> EntryOutcome:
-        """How the call ended, as its entry says it."""
-        if self.refusal is not None:
-            return "refused"
-        end = self.running.end if self.running is not None else None
-        if isinstance(end, Result):
-            return "input_required" if end.input_required else "ok"
-        return "failed" if self.crashed or isinstance(end, Failure) else "cancelled"
+    def _provider_of(self, admitted: Admitted) -> Outcome:
+        if admitted.provider == "capabilities" and admitted.exposure is not None:
+            call = self._observer.forwarded(admitted.call, admitted.exposure.capability.upstream)
+            if call is not admitted.call:
+                admitted = replace(admitted, call=call)
+        return self._providers[admitted.provider].invoke(admitted)
 
 
 def _route(call: Call, exposure: Exposure | None) -> ProviderName:
@@ -276,51 +225,5 @@ def _route(call: Call, exposure: Exposure | None) -> ProviderName:
     return "capabilities"
 
 
-def _entry(
-    admission: Admitted | Refused, passage: Passage, recorder: Recorder, outcome: EntryOutcome
-) -> Entry:
-    call, principal = admission.call, admission.principal
-    tenant = principal.tenant if principal is not None else ""
-    exposure = admission.exposure if isinstance(admission, Admitted) else None
-    end = passage.running.end if passage.running is not None else None
-    sent = encode(call.params)
-    given = sent
-    if isinstance(admission, Admitted) and admission.params is not call.params:
-        given = encode(admission.params)
-    return Entry(
-        call=call.id,
-        at=passage.arrived,
-        tenant=tenant,
-        principal=principal.name if principal is not None else "",
-        key=principal.key_id if principal is not None else "",
-        surface=call.surface,
-        operation=call.operation,
-        virtual_server=call.virtual_server if call.target.kind != "administration" else "",
-        target_kind=call.target.kind,
-        target=call.target.name,
-        upstream=exposure.capability.upstream if exposure is not None else "",
-        original=exposure.capability.name if exposure is not None else "",
-        definition=exposure.digest if exposure is not None else "",
-        outcome=outcome,
-        reason=_reason(passage, end),
-        code=end.code if isinstance(end, Failure) else None,
-        status=end.status if isinstance(end, Failure) else None,
-        duration_us=(perf_counter_ns() - passage.began_ns) // 1000,
-        arguments_digest=recorder.digest(tenant, given),
-        caller_digest=recorder.digest(tenant, sent) if given is not sent else "",
-        result_digest=recorder.digest(tenant, end.body) if isinstance(end, Result) else "",
-        bytes_in=len(sent),
-        bytes_out=len(end.body) if isinstance(end, Result) else 0,
-        delivered=passage.running.delivered if passage.running is not None else "offered",
-        interaction=call.interaction_id,
-        trace=call.traceparent or "",
-        peer=call.evidence.peer,
-    )
-
-
-def _reason(passage: Passage, end: Result | Failure | None) -> str:
-    if passage.refusal is not None:
-        return passage.refusal.cause
-    if isinstance(end, Failure):
-        return end.kind
-    return "internal" if passage.crashed else ""
+def _unkept(error: RecordUnavailable) -> Refusal:
+    return Refusal("unavailable", "The record cannot be kept.", cause=str(error))

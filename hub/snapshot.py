@@ -9,7 +9,7 @@ from hub.domain.principal import Principal
 from hub.policy.tables import Tables
 
 
-class KeyEntry(Struct, frozen=True):
+class KeyEntry(Struct, frozen=True, gc=False):
     """A key as requests meet it."""
 
     id: str
@@ -27,6 +27,8 @@ class TenantSnapshot(Struct, frozen=True, kw_only=True):
     tables: Tables
     statuses: Mapping[str, UpstreamStatus] = {}
     """By upstream. Liveness is not part of what is compiled: this is the catalogue's live mapping."""
+    problems: Mapping[str, tuple[str, ...]] = {}
+    """By upstream: what was left out, shadowed or named in vain, one sentence each."""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):

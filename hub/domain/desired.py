@@ -41,6 +41,9 @@ class UpstreamSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How long an idle connection is kept; below the upstream's own keep-alive."""
     refresh_s: float = 300.0
     enabled: bool = True
+    guarded: bool = False
+    """Written by a tenant's administrator: the address guard holds for it. What stands in a file or
+    comes from a platform administrator may be loopback or private, as written."""
     source: Source = "api"
 
 
@@ -97,6 +100,8 @@ class PrincipalSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     kind: PrincipalKind = "person"
     roles: tuple[Role, ...] = ()
+    groups: tuple[str, ...] = ()
+    """Groups it belongs to beside those that name it: joins a group without changing who owns it."""
     source: Source = "api"
 
 
@@ -143,6 +148,14 @@ class Desired(Struct, frozen=True, kw_only=True, omit_defaults=True):
     groups: tuple[GroupSpec, ...] = ()
     grants: tuple[GrantSpec, ...] = ()
 
+    def memberships(self) -> dict[str, frozenset[str]]:
+        """The groups of each principal that is in any, from whichever side it was written."""
+        found: dict[str, set[str]] = {item.name: set(item.groups) for item in self.principals}
+        for group in self.groups:
+            for member in group.members:
+                found.setdefault(member, set()).add(group.name)
+        return {principal: frozenset(groups) for principal, groups in found.items() if groups}
+
 
 class KeySpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is stored of an API key: never the key, only the digest that recognises it."""
@@ -158,3 +171,5 @@ class KeySpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires_at: str | None = None
     """RFC 3339, UTC."""
     revoked_at: str | None = None
+    bootstrap: bool = False
+    """The first administrator's key, made at the first start: it does not end anonymous access."""

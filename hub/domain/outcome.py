@@ -48,8 +48,8 @@ RefusalReason = Literal[
 ]
 
 
-class Refusal(Exception):
-    """A call the hub itself turns down, before or after the provider. ``wire_errors`` words it per wire.
+class Refusal(Exception):  # noqa: N818 -- the glossary's word
+    """A call the hub itself turns down, at any stage; ``wire_errors`` words it per wire.
 
     ``message`` is for the caller and tells nothing that its own view does not hold; ``cause`` is for
     the record and for ``explain``.

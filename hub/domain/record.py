@@ -13,6 +13,10 @@ Level = Literal["written", "synced", "stored"]
 """``written`` survives ``kill -9``; ``synced`` survives power loss; ``stored`` is in the database."""
 
 
+LineKind = Literal["open", "entry", "torn", "seal"]
+"""What a line of a chain holds: its beginning, a call, a tail found cut off, the end of a segment."""
+
+
 class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is recorded of one call. Digests are HMACs with a tenant key, hexadecimal."""
 
@@ -51,3 +55,14 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     peer: str = ""
     count: int = 1
     """How many requests an aggregate stands for."""
+
+
+class ChainLine(Struct, frozen=True, gc=False):
+    """One line of a chain exactly as it was written, for stores that keep a copy."""
+
+    writer: str
+    """The chain: one per process start."""
+    sequence: int
+    kind: LineKind
+    text: bytes
+    """The whole line without its newline; its last member is the chain hash."""

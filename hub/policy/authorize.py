@@ -1,17 +1,16 @@
 """What a principal's call may reach: the virtual server, and the exposure it names."""
 
-import re
 from collections.abc import Mapping
-from functools import lru_cache
 
 from msgspec import Struct
 
-from hub.domain.call import Action, Call
-from hub.domain.catalog import Exposure, VirtualServer
+from hub.domain.call import Action, Call, TargetKind
+from hub.domain.catalog import SYSTEM_VIRTUAL_SERVER, Exposure, VirtualServer
 from hub.domain.grant import View
 from hub.domain.outcome import Refusal
 from hub.domain.principal import Principal, Role
 from hub.policy.tables import Tables
+from hub.policy.uri_templates import parse
 
 _READING_ROLES: frozenset[Role] = frozenset((
     "viewer",
@@ -43,16 +42,14 @@ def authorize(
     """
     server = virtual_servers.get(call.virtual_server)
     view = tables.view_of(principal)
-    if server is None or not _may_enter(principal, view, server):
+    if server is None or not may_enter(principal, view, server):
         cause = "no such virtual server" if server is None else "no grant on the virtual server"
         raise Refusal("virtual_server", cause=cause)
     if call.action not in ("call", "subscribe") or call.target.kind in ("virtual_server", "self"):
         return Reach(view, server)
-    exposure = find_exposure(server, call)
+    exposure = find_exposure(server, call.target.kind, call.target.name, view)
     if exposure is None:
-        raise Refusal("absent", call.target.name, cause="no such capability")
-    if exposure.name not in server.system_tools and not view.allows(exposure.bit):
-        raise Refusal("absent", call.target.name, cause="no grant names it")
+        raise Refusal("absent", call.target.name, cause=_why_absent(server, call))
     return Reach(view, server, exposure)
 
 
@@ -67,40 +64,40 @@ def authorize_administration(principal: Principal, action: Action) -> None:
         )
 
 
-def find_exposure(server: VirtualServer, call: Call) -> Exposure | None:
-    """The exposure a call names; a resource may also be an expansion of a template."""
-    kind, name = call.target.kind, call.target.name
-    if kind == "tool":
-        return server.system_tools.get(name) or server.tools.get(name)
-    if kind == "prompt":
-        return server.prompts.get(name)
-    if kind == "template":
-        return server.templates.get(name)
+def find_exposure(
+    server: VirtualServer, kind: TargetKind, name: str, view: View | None
+) -> Exposure | None:
+    """The exposure a caller means, among those its view allows; None: among all.
+
+    What the view does not allow is passed over, so that a URI the caller may not read by itself is
+    looked up among templates exactly as one that does not exist. The most specific template wins.
+    """
+    if kind == "tool" and name in server.system_tools:
+        return server.system_tools[name]
+    if kind in ("tool", "prompt", "template", "resource"):
+        exposure = server.of_kind(kind).get(name)
+        if exposure is not None and (view is None or view.allows(exposure.bit)):
+            return exposure
     if kind == "resource":
-        return server.resources.get(name) or _template_of(server, name)
+        return _template_of(server, name, view)
     return None
 
 
-def _may_enter(principal: Principal, view: View, server: VirtualServer) -> bool:
+def may_enter(principal: Principal, view: View, server: VirtualServer) -> bool:
+    """Whether a principal may use a virtual server at all; Portico's own is open to everyone."""
     in_reach = principal.reach is None or server.name in principal.reach
     return in_reach and (
-        server.name in view.virtual_servers or bool(server.system_tools) and not server.tools
+        server.name in view.virtual_servers or server.name == SYSTEM_VIRTUAL_SERVER
     )
 
 
-def _template_of(server: VirtualServer, uri: str) -> Exposure | None:
+def _template_of(server: VirtualServer, uri: str, view: View | None) -> Exposure | None:
     for template, exposure in server.templates.items():
-        if _matcher(template).fullmatch(uri):
+        if (view is None or view.allows(exposure.bit)) and parse(template).matches(uri):
             return exposure
     return None
 
 
-@lru_cache(maxsize=4096)
-def _matcher(template: str) -> re.Pattern[str]:
-    """A linear-time pattern for the expansions of an RFC 6570 template of levels 1 to 3."""
-    pattern = ""
-    for literal, operator, _ in re.findall(r"([^{]*)(?:\{([+#./;?&]?)([^}]*)\})?", template):
-        pattern += re.escape(literal)
-        if operator is not None and literal + operator + _ != literal:
-            pattern += ".+?" if operator in ("+", "#") else "[^/]+?"
-    return re.compile(pattern)
+def _why_absent(server: VirtualServer, call: Call) -> str:
+    found = find_exposure(server, call.target.kind, call.target.name, None)
+    return "no such capability" if found is None else "no grant names it"

@@ -1,16 +1,51 @@
-"""Grants compiled to views, and the one decision made from them."""
+"""Grants compiled to views, and the one decision made from them.
+
+A mask is an integer whose set bits are those of exposures and upstreams: the sum of a grant. A view
+is the sum of the masks of a principal's grants. Each exposure has a bit of its own in its virtual
+server, and names in ``default_bit`` the one of its appearance in ``default``, so that a grant on a
+virtual server reaches the same through ``/mcp``, while a grant on ``default`` opens nothing else.
+Each upstream has one bit, which says who may know how it is doing.
+"""
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from msgspec import Struct
 
 from hub.domain.call import DEFAULT_VIRTUAL_SERVER
 from hub.domain.catalog import KINDS, Exposure, Kind, VirtualServer
 from hub.domain.desired import GrantSpec
 from hub.domain.grant import Decision, View
 from hub.domain.principal import ANONYMOUS, Principal
+from hub.policy.patterns import Patterns, patterns_of
 
-EMPTY_VIEW = View(id="none", bits=b"")
+
+class Exposing(Protocol):
+    """A virtual server, or the part of it that draws on one upstream."""
+
+    @property
+    def shadowed(self) -> Sequence[Exposure]:
+        """What a name of another capability keeps out."""
+        ...
+
+    @property
+    def upstream_bits(self) -> Mapping[str, int]:
+        """By upstream: its bit."""
+        ...
+
+    def of_kind(self, kind: Kind) -> Mapping[str, Exposure]:
+        """The exposures of one kind, by exposed name."""
+        ...
+
+
+class Masks(Struct, frozen=True):
+    """What grants and whole virtual servers sum up to."""
+
+    grants: Mapping[str, int]
+    """By name of the grant."""
+    servers: Mapping[str, int]
+    """By name of the virtual server: all of it."""
 
 
 class Tables:
@@ -22,28 +57,28 @@ class Tables:
         virtual_servers: Mapping[str, VirtualServer],
         *,
         anonymous_everywhere: bool = False,
+        masks: Masks | None = None,
     ) -> None:
-        self._grants = tuple(grants)
-        self._virtual_servers = virtual_servers
-        self._anonymous_everywhere = anonymous_everywhere
-        self._size = 1 + max(
-            (exposure.bit for exposure in exposures_of(virtual_servers.values())), default=-1
+        self.grants = tuple(grant for grant in grants if grant.virtual_server in virtual_servers)
+        """What the tables were made from."""
+        self._masks = masks or masks_of(self.grants, virtual_servers)
+        self._open = frozenset(
+            server.name
+            for server in virtual_servers.values()
+            if server.anonymous or anonymous_everywhere
         )
         self._by_group: dict[str, list[int]] = {}
         self._by_principal: dict[str, list[int]] = {}
-        for index, grant in enumerate(self._grants):
+        for index, grant in enumerate(self.grants):
             if grant.group is not None:
                 self._by_group.setdefault(grant.group, []).append(index)
             elif grant.principal is not None:
                 self._by_principal.setdefault(grant.principal, []).append(index)
-        self._views: dict[tuple[int, ...], View] = {}
-        self._anonymous: View | None = None
+        self._views: dict[tuple[int, ...] | None, View] = {}
 
     def view_of(self, principal: Principal) -> View:
         """The view of a principal. Equal grants give the same object."""
-        if principal.kind == ANONYMOUS:
-            return self._anonymous_view()
-        indexes = self._grants_of(principal)
+        indexes = None if principal.kind == ANONYMOUS else self._grants_of(principal)
         view = self._views.get(indexes)
         if view is None:
             view = self._views[indexes] = self._compile(indexes)
@@ -55,10 +90,16 @@ class Tables:
             return Decision(allowed=False, layer="grant")
         if principal.kind == ANONYMOUS:
             return Decision(allowed=True, layer="virtual_server", rule="anonymous")
-        for index in self._grants_of(principal):
-            if exposure.bit in self._bits_of(self._grants[index]):
-                return Decision(allowed=True, layer="grant", rule=self._grants[index].name)
-        raise AssertionError("a view allows what no grant names")
+        return Decision(
+            allowed=True, layer="grant", rule=self.grants_naming(principal, exposure)[0]
+        )
+
+    def grants_naming(self, principal: Principal, exposure: Exposure) -> tuple[str, ...]:
+        """Names of the principal's grants that allow ``exposure``, in their order."""
+        grants = [self.grants[index] for index in self._grants_of(principal)]
+        return tuple(
+            grant.name for grant in grants if self._masks.grants[grant.name] >> exposure.bit & 1
+        )
 
     def _grants_of(self, principal: Principal) -> tuple[int, ...]:
         indexes = set(self._by_principal.get(principal.name, ()))
@@ -66,59 +107,95 @@ class Tables:
             indexes.update(self._by_group.get(group, ()))
         return tuple(sorted(indexes))
 
-    def _compile(self, indexes: tuple[int, ...]) -> View:
-        grants = [self._grants[index] for index in indexes]
-        bits = {bit for grant in grants for bit in self._bits_of(grant)}
-        return self._view(bits, frozenset(grant.virtual_server for grant in grants))
-
-    def _anonymous_view(self) -> View:
-        if self._anonymous is None:
-            open_to_all = [
-                server
-                for server in self._virtual_servers.values()
-                if server.anonymous or self._anonymous_everywhere
-            ]
-            self._anonymous = self._view(
-                {exposure.bit for exposure in exposures_of(open_to_all)},
-                frozenset(server.name for server in open_to_all),
-            )
-        return self._anonymous
-
-    def _bits_of(self, grant: GrantSpec) -> set[int]:
-        server = self._virtual_servers.get(grant.virtual_server)
-        if server is None:
-            return set()
-        return {
-            exposure.bit
-            for kind in KINDS
-            for exposure in server.of_kind(kind).values()
-            if _names(grant, kind, exposure.name)
-        }
-
-    def _view(self, bits: set[int], virtual_servers: frozenset[str]) -> View:
-        bitmap = bytearray((self._size + 7) // 8)
-        for bit in bits:
-            bitmap[bit >> 3] |= 1 << (bit & 7)
-        digest = hashlib.sha256(bitmap)
-        digest.update("\0".join(sorted(virtual_servers)).encode())
-        reach = virtual_servers | {DEFAULT_VIRTUAL_SERVER} if virtual_servers else virtual_servers
-        return View(id=digest.hexdigest()[:16], bits=bytes(bitmap), virtual_servers=reach)
+    def _compile(self, indexes: tuple[int, ...] | None) -> View:
+        if indexes is None:
+            return _view((self._masks.servers[name] for name in self._open), self._open)
+        grants = [self.grants[index] for index in indexes]
+        return _view(
+            (self._masks.grants[grant.name] for grant in grants),
+            frozenset(grant.virtual_server for grant in grants),
+        )
 
 
-def exposures_of(virtual_servers: Iterable[VirtualServer]) -> Iterable[Exposure]:
-    """Every exposure of every kind."""
-    for server in virtual_servers:
-        for kind in KINDS:
-            yield from server.of_kind(kind).values()
+def masks_of(grants: Iterable[GrantSpec], virtual_servers: Mapping[str, VirtualServer]) -> Masks:
+    """The masks, from scratch; ``hub.compile`` sums them up from parts that did not change."""
+    servers = {name: mask_of_all(server) for name, server in virtual_servers.items()}
+    return Masks(
+        grants={
+            grant.name: servers[grant.virtual_server]
+            if is_whole(grant)
+            else mask_of(grant, virtual_servers[grant.virtual_server])
+            for grant in grants
+        },
+        servers=servers,
+    )
 
 
-def _names(grant: GrantSpec, kind: Kind, name: str) -> bool:
-    if grant.tools is None and grant.resources is None and grant.prompts is None:
-        return True
-    patterns = {
+def is_whole(grant: GrantSpec) -> bool:
+    """Whether a grant gives everything of its virtual server, now and later."""
+    return grant.tools is None and grant.resources is None and grant.prompts is None
+
+
+def mask_of_all(exposing: Exposing) -> int:
+    """Every bit of a virtual server or part."""
+    exposures = [exposure for kind in KINDS for exposure in exposing.of_kind(kind).values()]
+    return _sum((*exposures, *exposing.shadowed), exposing.upstream_bits.values())
+
+
+def mask_of(grant: GrantSpec, exposing: Exposing) -> int:
+    """The bits of what a grant names, and of the upstreams it comes from.
+
+    An upstream that exposes nothing yet is within a grant that names everything of some kind.
+    """
+    patterns = _patterns(grant)
+    if not patterns:
+        return 0
+    named = [
+        exposure
+        for kind, wanted in patterns.items()
+        for name, exposure in exposing.of_kind(kind).items()
+        if wanted.match(name)
+    ]
+    named += [
+        exposure
+        for exposure in exposing.shadowed
+        if exposure.kind in patterns and patterns[exposure.kind].match(exposure.name)
+    ]
+    known = {exposure.capability.upstream for exposure in named}
+    if any(wanted.everything for wanted in patterns.values()):
+        known.update(exposing.upstream_bits)
+    bits = [bit for upstream, bit in exposing.upstream_bits.items() if upstream in known]
+    return _sum(named, bits)
+
+
+def _patterns(grant: GrantSpec) -> dict[Kind, Patterns]:
+    lists: dict[Kind, tuple[str, ...] | None] = {
         "tool": grant.tools,
         "resource": grant.resources,
         "template": grant.resources,
         "prompt": grant.prompts,
-    }[kind]
-    return patterns is not None and any(fnmatchcase(name, pattern) for pattern in patterns)
+    }
+    return {kind: patterns_of(items) for kind, items in lists.items() if items}
+
+
+def _sum(exposures: Sequence[Exposure], more: Iterable[int]) -> int:
+    bits = [exposure.bit for exposure in exposures]
+    bits += (exposure.default_bit for exposure in exposures if exposure.default_bit is not None)
+    bits += more
+    if not bits:
+        return 0
+    bitmap = bytearray((max(bits) >> 3) + 1)
+    for bit in bits:
+        bitmap[bit >> 3] |= 1 << (bit & 7)
+    return int.from_bytes(bitmap, "little")
+
+
+def _view(masks: Iterable[int], virtual_servers: frozenset[str]) -> View:
+    total = 0
+    for mask in masks:
+        total |= mask
+    bitmap = total.to_bytes((total.bit_length() + 7) // 8, "little")
+    digest = hashlib.sha256(bitmap)
+    digest.update("\0".join(sorted(virtual_servers)).encode())
+    reach = virtual_servers | {DEFAULT_VIRTUAL_SERVER} if virtual_servers else virtual_servers
+    return View(id=digest.hexdigest()[:16], bits=bitmap, virtual_servers=reach)

@@ -1,0 +1,112 @@
+"""A variant through several gateways in turns, so that what disturbs the machine disturbs all."""
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from bench.errors import BenchError
+from bench.gateways import PORTICO, Gateway, Gateways
+from bench.load import Generator, Load
+from bench.measure import Case, Run
+from bench.processes import Program
+from bench.variants import Variant
+
+_NULL_RUN_S: Final = 2
+
+
+class Plan(Struct, frozen=True):
+    """What to measure, and with what."""
+
+    floor: str
+    peers: tuple[str, ...]
+    """Gateways beside the floor and Portico."""
+    repetitions: int
+    seconds: int
+    generator: Generator
+
+
+class Measured(Struct, frozen=True):
+    """A variant, measured."""
+
+    variant: Variant
+    floor: str
+    direct: Load
+    """The generator alone, without anything between it and the upstream."""
+    runs: tuple[Run, ...]
+    """The floor's among them; as many of each gateway."""
+
+
+class Bench:
+    """Measures variants; what fails is said, noted in ``failures`` and left out."""
+
+    def __init__(self, plan: Plan, upstream: Program, gateways: Gateways, directory: Path) -> None:
+        self.failures: list[str] = []
+        self._plan = plan
+        self._gateways = gateways
+        self._directory = directory
+        self._upstream = Gateway("direct", upstream.ready["url"], upstream)
+
+    def measure(self, variant: Variant) -> Measured | None:
+        """A variant through everything that could be measured throughout.
+
+        None where the floor could not, or the load alone.
+        """
+        try:
+            direct = self._null_run(variant)
+        except BenchError as error:
+            self._fail(f"{variant.name} without a gateway: {error}")
+            return None
+        runs = self._interleaved(variant)
+        if all(run.gateway != self._plan.floor for run in runs):
+            return None
+        return Measured(variant, self._plan.floor, direct, tuple(runs))
+
+    def _null_run(self, variant: Variant) -> Load:
+        case = Case(self._upstream, variant, self._upstream.url, self._directory)
+        run = case.repeat(self._plan.generator, _NULL_RUN_S)
+        _say(f"{variant.name}: {run.load.rate:.0f}/s with nothing between generator and upstream")
+        return run.load
+
+    def _interleaved(self, variant: Variant) -> list[Run]:
+        names = (self._plan.floor, PORTICO, *(self._plan.peers if variant.peers else ()))
+        cases = [case for name in names if (case := self._case(name, variant))]
+        runs: list[Run] = []
+        for repetition in range(self._plan.repetitions):
+            start = repetition % max(len(cases), 1)
+            for case in (*cases[start:], *cases[:start]):
+                run = self._repeated(case)
+                if run is None:
+                    cases = [other for other in cases if other is not case]
+                    runs = [other for other in runs if other.gateway != case.gateway.name]
+                else:
+                    runs.append(run)
+        return runs
+
+    def _case(self, name: str, variant: Variant) -> Case | None:
+        try:
+            gateway = self._gateways.get(name, variant.era)
+            return Case(gateway, variant, self._upstream.url, self._directory)
+        except BenchError as error:
+            self._fail(f"{variant.name} through {name}: {error}")
+            return None
+
+    def _repeated(self, case: Case) -> Run | None:
+        try:
+            run = case.repeat(self._plan.generator, self._plan.seconds)
+        except BenchError as error:
+            self._fail(str(error))
+            return None
+        where = f"{run.variant} through {run.gateway}"
+        _say(f"{where}: {run.cpu_us:.1f} us, {run.load.rate:.0f}/s, reach {run.reach:.3f}")
+        return run
+
+    def _fail(self, failure: str) -> None:
+        self.failures.append(failure)
+        _say(f"FAILED: {failure}")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,226 @@
+"""An MCP upstream that costs next to nothing, so that what stands in front of it can be measured.
+
+No framework: one ``asyncio.Protocol`` on httptools' parser. It speaks the handshake era and
+2026-07-28 on one address; ``echo`` answers as JSON, ``echo_stream`` as an event stream. What it has
+seen is at ``GET /stats``.
+
+    python -m bench.upstream [--port N]      prints {"url": "http://127.0.0.1:PORT/mcp"} when ready
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from typing import Any, Final, cast
+
+import httptools
+import uvloop
+from msgspec import UNSET, DecodeError, Raw, Struct, UnsetType, field
+from msgspec.json import Decoder
+
+from mcp_wire.codes import META_REVISION, METHOD_NOT_FOUND, PARSE_ERROR
+from mcp_wire.jsonrpc import encode, encode_error, encode_result
+from mcp_wire.revisions import LATEST_LEGACY, LATEST_MODERN
+
+TOOL_COUNT: Final = 20
+JSON_TOOL: Final = "echo"
+STREAM_TOOL: Final = "echo_stream"
+
+_SCHEMA: Final = {
+    "type": "object",
+    "properties": {"text": {"type": "string", "description": "What comes back."}},
+    "required": ["text"],
+}
+_CAPABILITIES: Final[dict[str, Any]] = {"tools": {}}
+_SERVER_INFO: Final = {"name": "bench-upstream", "version": "1"}
+_CACHEABLE: Final = {"resultType": "complete", "ttlMs": 600_000, "cacheScope": "public"}
+
+_JSON_HEAD: Final = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+)
+_STREAM: Final = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
+)
+_ACCEPTED: Final = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+_GONE: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+_NO_STREAM: Final = (
+    b"HTTP/1.1 405 Method Not Allowed\r\nAllow: POST, DELETE\r\nContent-Length: 0\r\n\r\n"
+)
+_SESSION_HEAD: Final = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nMcp-Session-Id: bench-%d\r\n"
+    b"Content-Length: %d\r\n\r\n%b"
+)
+_ERROR_HEAD: Final = (
+    b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+)
+
+
+class _Meta(Struct, frozen=True, gc=False):
+    revision: str | UnsetType = field(default=UNSET, name=META_REVISION)
+
+
+class _Arguments(Struct, frozen=True, gc=False):
+    text: Raw = Raw(b'""')
+
+
+class _Params(Struct, frozen=True, gc=False):
+    name: str = ""
+    arguments: _Arguments = _Arguments()
+    meta: _Meta = field(default=_Meta(), name="_meta")
+
+
+class _Request(Struct, frozen=True, gc=False):
+    method: str = ""
+    id: Raw | UnsetType = UNSET
+    params: _Params = _Params()
+
+
+_request: Final = Decoder(_Request)
+
+
+def _tools() -> list[dict[str, Any]]:
+    names = [JSON_TOOL, STREAM_TOOL, *(f"tool_{number:02}" for number in range(3, TOOL_COUNT + 1))]
+    text = "Gives back the text it was called with, unchanged, whatever it holds."
+    return [{"name": name, "description": text, "inputSchema": _SCHEMA} for name in names]
+
+
+_LEGACY_RESULTS: Final = {
+    "initialize": encode({
+        "protocolVersion": LATEST_LEGACY,
+        "capabilities": _CAPABILITIES,
+        "serverInfo": _SERVER_INFO,
+    }),
+    "tools/list": encode({"tools": _tools()}),
+    "ping": b"{}",
+}
+_MODERN_RESULTS: Final = {
+    "server/discover": encode({
+        **_CACHEABLE,
+        "supportedVersions": [LATEST_MODERN],
+        "capabilities": _CAPABILITIES,
+        "_meta": {"io.modelcontextprotocol/serverInfo": _SERVER_INFO},
+    }),
+    "tools/list": encode({**_CACHEABLE, "tools": _tools()}),
+}
+_LEGACY_ECHO: Final = b'{"content":[{"type":"text","text":%b}]}'
+_MODERN_ECHO: Final = b'{"resultType":"complete","content":[{"type":"text","text":%b}]}'
+
+
+class Statistics:
+    """What the upstream has seen. Questions for the statistics are not counted."""
+
+    def __init__(self) -> None:
+        self.requests: dict[str, int] = {}
+        """By JSON-RPC method; other HTTP methods by their name."""
+        self.connections = 0
+        """Connections that carried at least one MCP request."""
+        self.sessions = 0
+
+    def count(self, method: str) -> None:
+        self.requests[method] = self.requests.get(method, 0) + 1
+
+
+class _Connection(asyncio.Protocol):
+    """One connection; requests are answered in the same turn in which they are complete."""
+
+    def __init__(self, statistics: Statistics) -> None:
+        self._statistics = statistics
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._url = b""
+        self._body: list[bytes] = []
+        self._counted = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._write(_ERROR_HEAD % (b"400 Bad Request\r\nConnection: close", 0, b""))
+            if self._transport is not None:
+                self._transport.close()
+
+    def on_url(self, url: bytes) -> None:
+        self._url = url
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        body = b"".join(self._body)
+        self._body.clear()
+        if self._url == b"/stats":
+            seen = self._statistics
+            text = encode({"requests": seen.requests, "connections": seen.connections})
+            self._write(_JSON_HEAD % (len(text), text))
+            return
+        if not self._counted:
+            self._counted = True
+            self._statistics.connections += 1
+        method = self._parser.get_method()
+        if method == b"POST":
+            self._write(answer(body, self._statistics))
+        else:
+            self._statistics.count(method.decode())
+            self._write(_GONE if method == b"DELETE" else _NO_STREAM)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+
+def answer(body: bytes, statistics: Statistics) -> bytes:
+    """The whole HTTP answer to a POST."""
+    try:
+        request = _request.decode(body)
+    except DecodeError:
+        return _refusal(b"400 Bad Request", encode_error(None, PARSE_ERROR, "unreadable"))
+    method = request.method
+    statistics.count(method)
+    if request.id is UNSET:
+        return _ACCEPTED
+    modern = request.params.meta.revision is not UNSET
+    if method == "tools/call":
+        text = (_MODERN_ECHO if modern else _LEGACY_ECHO) % request.params.arguments.text
+        message = encode_result(request.id, text)
+        if request.params.name == STREAM_TOOL:
+            event = b"event: message\r\ndata: %b\r\n\r\n" % message
+            return _STREAM % (len(event), event)
+        return _JSON_HEAD % (len(message), message)
+    result = (_MODERN_RESULTS if modern else _LEGACY_RESULTS).get(method)
+    if result is None:
+        refusal = encode_error(request.id, METHOD_NOT_FOUND, "unknown method")
+        return _refusal(b"404 Not Found" if modern else b"200 OK", refusal)
+    message = encode_result(request.id, result)
+    if method == "initialize":
+        statistics.sessions += 1
+        return _SESSION_HEAD % (statistics.sessions, len(message), message)
+    return _JSON_HEAD % (len(message), message)
+
+
+def _refusal(status: bytes, message: bytes) -> bytes:
+    return _ERROR_HEAD % (status, len(message), message)
+
+
+async def serve(port: int) -> None:
+    """Serve on 127.0.0.1 until the process is told to end; 0 takes any free port."""
+    statistics = Statistics()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Connection(statistics), "127.0.0.1", port)
+    port = server.sockets[0].getsockname()[1]
+    sys.stdout.write(json.dumps({"url": f"http://127.0.0.1:{port}/mcp"}) + "\n")
+    sys.stdout.flush()
+    await server.serve_forever()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="An MCP upstream to measure against.")
+    parser.add_argument("--port", type=int, default=0, help="0: any free port")
+    uvloop.run(serve(parser.parse_args().port))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""What is measured: kinds of calls, and how many callers make them at the same time."""
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from mcp_wire.revisions import LATEST_LEGACY, LATEST_MODERN, Era
+
+PLAIN_LANE_CPU: Final = 4.5
+"""CPU of a call over the floor's, at most, while every call goes through ASGI."""
+
+
+class Variant(Struct, frozen=True, kw_only=True):
+    """One kind of call."""
+
+    name: str
+    era: Era
+    method: Literal["tools/call", "tools/list"] = "tools/call"
+    text_bytes: int = 64
+    """Size of the argument, which comes back in the result."""
+    streamed: bool = False
+    """The upstream answers with an event stream."""
+    connections: int = 16
+    """Each caller has a connection; in the legacy era there are as many sessions."""
+    cpu_limit: float | None = None
+    """CPU per call over the floor's, at most; None where nothing was agreed."""
+    peers: bool = True
+    """Whether the peers are measured as well."""
+
+    @property
+    def revision(self) -> str:
+        """The revision its requests speak."""
+        return LATEST_MODERN if self.era == "modern" else LATEST_LEGACY
+
+
+def _all() -> tuple[Variant, ...]:
+    return (
+        Variant(name="modern-call", era="modern", cpu_limit=PLAIN_LANE_CPU),
+        Variant(name="legacy-call", era="legacy", cpu_limit=PLAIN_LANE_CPU),
+        Variant(name="modern-call-c1", era="modern", connections=1),
+        Variant(name="modern-call-c64", era="modern", connections=64, cpu_limit=PLAIN_LANE_CPU),
+        Variant(name="modern-list", era="modern", method="tools/list"),
+        Variant(name="legacy-list", era="legacy", method="tools/list"),
+        Variant(name="modern-call-sse", era="modern", streamed=True, peers=False),
+        Variant(name="legacy-call-sse", era="legacy", streamed=True, peers=False),
+        Variant(name="modern-call-10k", era="modern", text_bytes=10_000, peers=False),
+        Variant(name="modern-call-100k", era="modern", text_bytes=100_000, peers=False),
+    )
+
+
+VARIANTS: Final[Mapping[str, Variant]] = {variant.name: variant for variant in _all()}
+"""By name, in the order in which they are reported."""

@@ -1,0 +1,314 @@
+"""One HTTP/1.1 connection: a request goes out in one write, its answer comes back in callbacks."""
+
+import asyncio
+import re
+import select
+from collections.abc import Callable, Hashable
+from typing import Any, Final, Literal, Protocol, cast
+
+import httptools
+from msgspec import Struct
+
+from connectors.http_message import Headers
+
+Breakage = Literal["disconnected", "violation"]
+
+DRAIN_S: Final = 1.0
+"""How long the rest of an answer that nobody wants any more may take before it is cut off."""
+KEEP_ALIVE_MARGIN_S: Final = 1.0
+
+_KEEP_ALIVE: Final = re.compile(rb"timeout=([0-9]{1,6})")
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What one pool of connections allows itself and its upstream."""
+
+    max_in_flight: int = 64
+    keep_alive_s: float = 4.0
+    """How long an idle connection is kept; below the upstream's own keep-alive."""
+    connect_timeout_s: float = 10.0
+    max_head_bytes: int = 64 * 1024
+    max_body_bytes: int = 32 * 1024 * 1024
+
+
+class Receiver(Protocol):
+    """Takes one answer, on the event loop. ``complete`` or ``broken`` is called once, as the last."""
+
+    def head(self, status: int, headers: Headers) -> None:
+        """The status and header fields."""
+        ...
+
+    def body(self, chunk: bytes) -> None:
+        """A piece of the body, as it came."""
+        ...
+
+    def complete(self) -> None:
+        """The answer is whole; the connection is back in its pool."""
+        ...
+
+    def broken(self, breakage: Breakage, reason: str) -> None:
+        """The connection is gone, and the rest of the answer with it."""
+        ...
+
+
+class _Nobody:
+    """Receives an answer that nobody wants any more."""
+
+    def head(self, status: int, headers: Headers) -> None: ...
+    def body(self, chunk: bytes) -> None: ...
+    def complete(self) -> None: ...
+    def broken(self, breakage: Breakage, reason: str) -> None: ...
+
+
+NOBODY: Final = _Nobody()
+
+
+class Owner(Protocol):
+    """The pool, as its connections see it."""
+
+    limits: Limits
+    sent_count: int
+
+    def opened(self, connection: "HttpConnection") -> None:
+        """The connection stands."""
+        ...
+
+    def freed(self, connection: "HttpConnection", *, reusable: bool) -> None:
+        """Its answer is whole."""
+        ...
+
+    def drained(self, connection: "HttpConnection") -> None:
+        """Nobody waits for the rest of its answer."""
+        ...
+
+    def lost(self, connection: "HttpConnection") -> None:
+        """It is closed."""
+        ...
+
+
+class HttpConnection(asyncio.Protocol):
+    """A connection in the hands of a pool; see :class:`connectors.http_pool.HttpPool`.
+
+    Methods whose names begin with ``on_`` belong to the parser, the other public ones of
+    :class:`asyncio.Protocol` to the event loop.
+    """
+
+    __slots__ = (
+        "_complete",
+        "_excess",
+        "_head_bytes",
+        "_headers",
+        "_keep",
+        "_owner",
+        "_parser",
+        "_paused",
+        "_poll",
+        "_receiver",
+        "_sized",
+        "_status",
+        "_transport",
+        "counted",
+        "drain_until",
+        "idle_until",
+        "key",
+        "offered_idle_s",
+    )
+
+    def __init__(self, owner: Owner, key: Hashable) -> None:
+        self.key = key
+        """Which requests may share it: those of one credential."""
+        self.counted = False
+        """Whether its request takes one of ``max_in_flight`` places; the pool's to change."""
+        self.idle_until = 0.0
+        self.drain_until = 0.0
+        self.offered_idle_s = float("inf")
+        self._owner = owner
+        self._receiver: Receiver | None = None
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until it stands
+        self._poll: Callable[[int], list[Any]] | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._status = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_bytes = 0
+        self._sized = False
+        self._complete = False
+        self._keep = False
+        self._excess = False
+        self._paused = False
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a request may be sent: open, and nothing came that nobody asked for."""
+        return not self._transport.is_closing() and not (self._poll is not None and self._poll(0))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an answer is still to come."""
+        return self._receiver is not None
+
+    def send(self, message: bytes, receiver: Receiver) -> None:
+        """Put a whole request on the wire. The connection must be idle."""
+        self._receiver = receiver
+        self._forget_answer()
+        self._owner.sent_count += 1
+        self._transport.write(message)
+
+    def pause(self) -> None:
+        """Read no more of the answer for now; the upstream will have to wait."""
+        if not self._paused and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._paused:
+            self._paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def drain(self) -> None:
+        """Nobody wants the rest of the answer; when it ends soon the connection is kept."""
+        if self._receiver is not None:
+            self._receiver = NOBODY
+            self.drain_until = asyncio.get_running_loop().time() + DRAIN_S
+            self.resume()
+            self._owner.drained(self)
+
+    def abandon(self) -> None:
+        """Close at once, the answer unread: how a modern upstream is told that it was given up."""
+        self._receiver = None
+        self._transport.abort()
+
+    def cut(self) -> None:
+        """Close at once; whoever waits for the answer is told."""
+        self._transport.abort()
+
+    def close(self) -> None:
+        """Close in an orderly way."""
+        self._receiver = None
+        self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The event loop: it stands."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._watch()
+        self._owner.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """The event loop: something came."""
+        if self._receiver is None:
+            self._transport.abort()
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            raise (error.__context__ or error) from error
+        except httptools.HttpParserUpgrade:
+            self._break("The upstream switched to another protocol.")
+        except httptools.HttpParserError as error:
+            if not self._complete:
+                self._break(f"The upstream's answer is no HTTP: {error}")
+            self._excess = True
+        if self._complete:
+            self._finish()
+        elif self._status == 0:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._owner.limits.max_head_bytes:
+                self._break("The upstream's answer has too large a head.")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The event loop: it is closed."""
+        receiver, self._receiver = self._receiver, None
+        self._owner.lost(self)
+        if receiver is None:
+            return
+        if exc is None and self._status and not self._sized:
+            receiver.complete()  # the end of the connection is the end of the body
+        else:
+            receiver.broken("disconnected", "The upstream closed the connection.")
+
+    def on_message_begin(self) -> None:
+        """The parser: an answer begins, which must not be a second one."""
+        if self._complete:
+            self._excess = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """The parser: a header field, or a trailer, which is dropped."""
+        if self._status == 0:
+            name = name.lower()
+            self._headers.append((name, value))
+            self._head_bytes += len(name) + len(value)
+            if name in {b"content-length", b"transfer-encoding"}:
+                self._sized = True
+            elif name == b"keep-alive":
+                self._note_offer(value)
+
+    def on_headers_complete(self) -> None:
+        """The parser: the head is whole; interim answers (1xx) are passed over."""
+        status = self._parser.get_status_code()
+        if self._complete or self._receiver is None:
+            return
+        if 100 <= status < 200:
+            self._headers = []
+            return
+        self._status = status
+        if self._head_bytes > self._owner.limits.max_head_bytes:
+            self._break("The upstream's answer has too large a head.")
+        else:
+            self._receiver.head(status, self._headers)
+
+    def on_body(self, chunk: bytes) -> None:
+        """The parser: a piece of the body."""
+        if self._receiver is not None and not self._complete:
+            self._receiver.body(chunk)
+
+    def on_message_complete(self) -> None:
+        """The parser: the answer is whole."""
+        if self._status and not self._complete:
+            self._complete = True
+            self._keep = self._parser.should_keep_alive()
+
+    def _note_offer(self, value: bytes) -> None:
+        """``Keep-Alive: timeout=5``: what the upstream itself says of its patience, less a margin."""
+        found = _KEEP_ALIVE.search(value)
+        if found is not None:
+            self.offered_idle_s = max(0.0, float(found.group(1)) - KEEP_ALIVE_MARGIN_S)
+
+    def _forget_answer(self) -> None:
+        self._status = 0
+        self._headers = []
+        self._head_bytes = 0
+        self._sized = False
+        self._complete = False
+        self._keep = False
+        self._excess = False
+        self._paused = False
+        self.drain_until = 0.0
+
+    def _finish(self) -> None:
+        receiver, self._receiver = self._receiver, None
+        transport = self._transport
+        self.resume()
+        reusable = (
+            self._keep
+            and not self._excess
+            and not transport.is_closing()
+            and not transport.get_write_buffer_size()
+        )
+        self._owner.freed(self, reusable=reusable)
+        if receiver is not None:
+            receiver.complete()
+
+    def _break(self, reason: str) -> None:
+        receiver, self._receiver = self._receiver, None
+        self._transport.abort()
+        if receiver is not None:
+            receiver.broken("violation", reason)
+
+    def _watch(self) -> None:
+        """Be able to see, without waiting for the event loop, that an idle upstream hung up."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(sock.fileno(), select.POLLIN)
+            self._poll = poll.poll

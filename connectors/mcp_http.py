@@ -1,0 +1,327 @@
+"""MCP upstreams over HTTP, of either era or both, and behind ``transport: auto`` of HTTP+SSE as well."""
+
+import ssl
+from collections.abc import AsyncGenerator, Callable
+from typing import Final, Protocol
+
+import anyio
+from anyio.abc import TaskGroup
+from msgspec import structs
+
+from connectors.errors import ConnectorError, Inconclusive, Unreachable
+from connectors.http_message import Heads, endpoint_of, header_lines
+from connectors.http_pool import HttpPool, Resolve
+from connectors.http_settings import HttpSettings
+from connectors.legacy_changes import LegacyChanges
+from connectors.legacy_sessions import LegacySessions, RefusedError
+from connectors.listing import fetch_listing
+from connectors.mcp_legacy import LegacyUpstream
+from connectors.mcp_modern import ModernUpstream
+from connectors.mcp_sse import McpSseConnector
+from connectors.modern_changes import ModernChanges
+from connectors.outcome import Event, Failure, Outcome
+from connectors.probe import leads_to_sse, no_revision_in_common, probe_legacy, probe_modern
+from connectors.protocol import Credential, Listing, OnChange, Request, ServerIdentity
+from connectors.stdio_session import LISTING_CAPABILITIES
+from mcp_wire.revisions import era_of
+
+__all__ = ["HttpSettings", "McpHttpConnector"]
+
+DOUBT_AFTER_S: Final = 10.0
+"""What was found of an upstream is not questioned before."""
+
+
+class Changes(Protocol):
+    """What an upstream is listened to for, whatever its era."""
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        ...
+
+    async def watch(self, uris: frozenset[str]) -> frozenset[str]:
+        """Hear of updates of exactly these resources."""
+        ...
+
+    def close(self) -> None:
+        """Listen no more."""
+        ...
+
+
+class _Wires:
+    """The connections to one upstream, and what it takes to speak either era over them."""
+
+    def __init__(
+        self,
+        settings: HttpSettings,
+        pool: HttpPool,
+        *,
+        tasks: TaskGroup,
+        on_change: OnChange,
+        on_doubt: Callable[[], None],
+    ) -> None:
+        self.pool = pool
+        heads = Heads(endpoint_of(settings.url), settings.headers)
+        self.modern = ModernUpstream(
+            pool,
+            heads,
+            own=Credential(),
+            timeout_s=settings.timeout_s,
+            cap_s=settings.timeout_cap_s,
+            on_change=on_change,
+            on_doubt=on_doubt,
+        )
+        self.legacy = LegacyUpstream(
+            LegacySessions(pool, heads, tasks, cap_s=settings.timeout_cap_s),
+            own=Credential(),
+            own_capabilities=LISTING_CAPABILITIES,
+            timeout_s=settings.timeout_s,
+            on_change=on_change,
+            on_doubt=on_doubt,
+        )
+
+    async def close(self) -> None:
+        """End sessions and connections; bounded to 4 s."""
+        await self.legacy.sessions.close()
+        await self.pool.close()
+
+
+class _Live:
+    """What an upstream was found to speak."""
+
+    def __init__(
+        self,
+        identity: ServerIdentity,
+        *,
+        modern: ModernUpstream | None = None,
+        legacy: LegacyUpstream | None = None,
+        sse: McpSseConnector | None = None,
+        changes: Changes | None = None,
+    ) -> None:
+        self.identity = identity
+        self.changes = changes
+        self._modern = modern
+        self._legacy = legacy
+        self._sse = sse
+
+    def invoke(self, request: Request, credential: Credential) -> Outcome:
+        """Send a request in the caller's era, where the upstream speaks it."""
+        if self._sse is not None:
+            return self._sse.invoke(request, credential)
+        modern, legacy = self._modern, self._legacy
+        if modern is not None and (legacy is None or era_of(request.revision) == "modern"):
+            return modern.call(request, credential)
+        if legacy is None:
+            raise AssertionError("an upstream of no era")
+        return legacy.call(request, credential)
+
+    async def list(self) -> Listing:
+        """All definitions. Raises ConnectorError."""
+        if self._sse is not None:
+            return await self._sse.list()
+        upstream = self._modern or self._legacy
+        if upstream is None:
+            raise AssertionError("an upstream of no era")
+        return await fetch_listing(upstream.ask, self.identity.protocol_capabilities)
+
+    async def watch(self, uris: frozenset[str]) -> frozenset[str]:
+        """Have updates of these resources announced."""
+        if self._sse is not None:
+            return await self._sse.watch(uris)
+        return await self.changes.watch(uris) if self.changes is not None else frozenset()
+
+
+class McpHttpConnector:
+    """One HTTP upstream; see :class:`connectors.protocol.Connector`.
+
+    ``resolve`` says which addresses may be connected to; ``tasks`` runs what outlives a call (the
+    streams of changes, notices of cancellation) and must outlive the connector; ``tls`` is shared.
+    """
+
+    def __init__(
+        self,
+        settings: HttpSettings,
+        *,
+        resolve: Resolve,
+        tasks: TaskGroup,
+        on_change: OnChange,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._settings = settings
+        self._resolve = resolve
+        self._tasks = tasks
+        self._on_change = on_change
+        self._tls = tls
+        self._opening = anyio.Lock()
+        self._wires: _Wires | None = None
+        self._sse: McpSseConnector | None = None
+        self._live: _Live | None = None
+        self._found_at = 0.0
+        self._changes: Changes | None = None
+        self._is_closed = False
+
+    @property
+    def pool(self) -> HttpPool | None:
+        """The connections of Streamable HTTP; None before the upstream was first reached for."""
+        return self._wires.pool if self._wires is not None else None
+
+    async def open(self) -> ServerIdentity:
+        """Find out what the upstream speaks, and listen for changes. Idempotent.
+
+        An upstream that has shown since that it speaks otherwise is asked anew. Raises
+        ConnectorError: Inconclusive when it must be asked again, Misconfigured for settings that
+        cannot work.
+        """
+        return (await self._opened()).identity
+
+    async def list(self) -> Listing:
+        """All definitions. Raises ConnectorError."""
+        return await (await self._opened()).list()
+
+    def invoke(self, request: Request, credential: Credential) -> Outcome:
+        """Send one request; see :meth:`connectors.protocol.Connector.invoke`."""
+        if self._live is None:
+            return self._open_and_invoke(request, credential)
+        return self._live.invoke(request, credential)
+
+    async def watch(self, uris: frozenset[str]) -> frozenset[str]:
+        """Have updates of exactly these resources announced; those the upstream agreed to."""
+        if not uris and self._live is None:
+            return frozenset()
+        try:
+            live = await self._opened()
+        except ConnectorError:
+            return frozenset()
+        return await live.watch(uris)
+
+    async def close(self) -> None:
+        """End streams, sessions and connections; bounded to 5 s. Idempotent."""
+        self._is_closed = True
+        self._stop_listening()
+        if self._sse is not None:
+            await self._sse.close()
+        if self._wires is not None:
+            await self._wires.close()
+
+    async def _opened(self) -> _Live:
+        if self._live is not None and not self._is_closed:
+            return self._live
+        async with self._opening:
+            if self._is_closed:
+                raise Unreachable("The upstream was closed.")
+            if self._live is None:
+                self._stop_listening()
+                live = await self._find()
+                if live.changes is not None:
+                    self._changes = live.changes
+                    await live.changes.start()
+                self._live = live
+                self._found_at = anyio.current_time()
+            return self._live
+
+    async def _open_and_invoke(
+        self, request: Request, credential: Credential
+    ) -> AsyncGenerator[Event]:
+        try:
+            live = await self._opened()
+        except ConnectorError as error:
+            yield not_sent(error)
+            return
+        outcome = live.invoke(request, credential)
+        try:
+            async for event in outcome:
+                yield event
+        finally:
+            await outcome.aclose()
+
+    async def _find(self) -> _Live:
+        if self._settings.transport == "sse":
+            return await self._open_sse()
+        wires = self._wires = self._wires or self._wire()
+        found = await probe_modern(wires.modern)
+        if found is not None and found.is_proven:
+            return await self._live_modern(wires, found.identity)
+        try:
+            session = await probe_legacy(wires.legacy)
+        except RefusedError as error:
+            if found is not None:
+                return await self._live_modern(wires, found.identity, is_checked=True)
+            return await self._fall_back_to_sse(error)
+        changes = LegacyChanges(wires.legacy, self._tasks)
+        return _Live(session.identity, legacy=wires.legacy, changes=changes)
+
+    async def _live_modern(
+        self, wires: _Wires, identity: ServerIdentity, *, is_checked: bool = False
+    ) -> _Live:
+        """A modern upstream, and whether it speaks the other era too; that session is ended again."""
+        legacy: LegacyUpstream | None = None
+        if not is_checked:
+            try:
+                session = await probe_legacy(wires.legacy)
+            except ConnectorError:
+                pass  # no verdict is needed: it is asked in the era it is known to speak
+            else:
+                legacy = wires.legacy
+                await legacy.sessions.end(session)
+                revisions = (*identity.revisions, *session.identity.revisions)
+                identity = structs.replace(identity, revisions=revisions)
+        changes = ModernChanges(wires.modern, self._tasks, identity.protocol_capabilities)
+        return _Live(identity, modern=wires.modern, legacy=legacy, changes=changes)
+
+    async def _fall_back_to_sse(self, refusal: RefusedError) -> _Live:
+        failure = refusal.failure
+        if self._settings.transport == "auto" and leads_to_sse(failure):
+            try:
+                return await self._open_sse()
+            except Inconclusive:
+                raise
+            except ConnectorError:
+                pass  # no such server either: the first refusal is what an administrator can act on
+        raise no_revision_in_common(failure) from refusal
+
+    async def _open_sse(self) -> _Live:
+        sse = McpSseConnector(
+            self._settings,
+            resolve=self._resolve,
+            tasks=self._tasks,
+            on_change=self._on_change,
+            tls=self._tls,
+        )
+        try:
+            identity = await sse.open()
+        except BaseException:
+            await sse.close()
+            raise
+        self._sse = sse
+        return _Live(identity, sse=sse)
+
+    def _wire(self) -> _Wires:
+        settings = self._settings
+        header_lines(settings.headers)
+        pool = HttpPool(endpoint_of(settings.url), settings.limits, self._resolve, self._tls)
+        return _Wires(
+            settings, pool, tasks=self._tasks, on_change=self._on_change, on_doubt=self._doubt
+        )
+
+    def _doubt(self) -> None:
+        """An answer showed that the upstream speaks otherwise than it did (mcp.md C3)."""
+        recently = self._found_at + DOUBT_AFTER_S > anyio.current_time()
+        if self._sse is None and not recently:
+            self._live = None
+
+    def _stop_listening(self) -> None:
+        if self._changes is not None:
+            self._changes.close()
+            self._changes = None
+
+
+def not_sent(error: ConnectorError) -> Failure:
+    """A call whose upstream could not be opened: nothing was executed."""
+    if isinstance(error, Inconclusive) and error.status is not None:
+        return Failure(
+            "status",
+            str(error),
+            status=error.status,
+            retry_after_s=error.retry_after_s,
+            challenge=error.challenge,
+        )
+    return Failure("unreachable", str(error))

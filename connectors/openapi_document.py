@@ -1,0 +1,207 @@
+"""An OpenAPI document as plain values, and following its references inside it with bounds."""
+
+import datetime
+import math
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import unquote
+
+import msgspec
+from msgspec import Struct
+from ruamel.yaml import YAML
+
+from connectors.errors import Misconfigured
+
+Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
+
+MAX_JSON_BYTES: Final = 16 * 1024 * 1024
+MAX_YAML_BYTES: Final = 4 * 1024 * 1024
+"""YAML is read a hundred times slower than JSON."""
+MAX_NODES: Final = 1_000_000
+"""Values of a document once its YAML aliases are written out."""
+MAX_DEPTH: Final = 150
+MAX_REFERENCE_CHAIN: Final = 32
+
+_VERSIONS: Final = ("3.0", "3.1", "3.2")
+
+
+class UnusableError(Exception):
+    """A part of a document that cannot be used; ``where`` is its path in the document."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}")
+        self.where = where
+        self.reason = reason
+
+
+class Node(Struct, frozen=True):
+    """A value of the document, and the JSON pointer where it is written."""
+
+    value: Json
+    where: str
+
+    def child(self, key: str) -> "Node":
+        """The member with this key; absent reads as null."""
+        value = self.value.get(key) if isinstance(self.value, dict) else None
+        return Node(value, f"{self.where}/{escaped(key)}")
+
+    def items(self) -> "list[Node]":
+        """The items of an array; anything else has none."""
+        values = self.value if isinstance(self.value, list) else []
+        return [Node(value, f"{self.where}/{index}") for index, value in enumerate(values)]
+
+    def members(self) -> "dict[str, Node]":
+        """The members of an object; anything else has none."""
+        names = self.value if isinstance(self.value, dict) else {}
+        return {name: self.child(name) for name in names}
+
+    def text(self, key: str) -> str:
+        """A member that is text; anything else reads as empty."""
+        value = self.child(key).value
+        return value if isinstance(value, str) else ""
+
+    def flag(self, key: str, *, default: bool = False) -> bool:
+        """A member that is true or false; anything else reads as ``default``."""
+        value = self.child(key).value
+        return value if isinstance(value, bool) else default
+
+
+class Document:
+    """A whole document of a known version."""
+
+    def __init__(self, root: dict[str, Json]) -> None:
+        self.root = Node(root, "#")
+        version = root.get("openapi")
+        if not isinstance(version, str) or not version.startswith(_VERSIONS):
+            hint = "; Swagger 2.0 has to be converted first" if "swagger" in root else ""
+            raise Misconfigured(f"#/openapi: this is no OpenAPI 3.0 or 3.1 document{hint}")
+        self.nullable_is_keyword = version.startswith("3.0")
+        """3.0 has its own dialect of JSON Schema, later ones have the real one."""
+
+    def at(self, pointer: str, where: str) -> Node:
+        """The value a reference names. Raises UnusableError for what is not in this document."""
+        if pointer == "#":
+            return self.root
+        if not pointer.startswith("#/"):
+            raise UnusableError(where, f"the reference {pointer[:200]!r} is not followed")
+        node = self.root
+        for part in pointer[2:].split("/"):
+            key = unquote(part).replace("~1", "/").replace("~0", "~")
+            if isinstance(node.value, dict) and key in node.value:
+                node = node.child(key)
+            elif isinstance(node.value, list) and _is_index(key, len(node.value)):
+                node = Node(node.value[int(key)], f"{node.where}/{key}")
+            else:
+                raise UnusableError(where, f"the reference {pointer[:200]!r} leads nowhere")
+        return node
+
+    def follow(self, node: Node) -> Node:
+        """The object itself, or what it is a reference to, however often that is one again.
+
+        Raises UnusableError for references that lead nowhere, out of the document, or in a circle.
+        """
+        found = node
+        for _ in range(MAX_REFERENCE_CHAIN):
+            pointer = found.child("$ref").value
+            if not isinstance(pointer, str):
+                return found
+            found = self.at(pointer, found.where)
+        raise UnusableError(node.where, "references lead in a circle")
+
+
+def _is_index(key: str, length: int) -> bool:
+    return key.isascii() and key.isdigit() and len(key) < 10 and int(key) < length
+
+
+def escaped(key: str) -> str:
+    """A key as part of a JSON pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def read_document(text: bytes) -> Document:
+    """Read JSON or YAML. Raises Misconfigured, naming the line or the path in the document."""
+    value = _parsed(text)
+    try:
+        root = _Copy().of(value, "#", 0)
+    except RecursionError as error:
+        raise Misconfigured("#: the document is nested too deeply") from error
+    if not isinstance(root, dict):
+        raise Misconfigured("#: the document is no object")
+    return Document(root)
+
+
+def _parsed(text: bytes) -> object:
+    if len(text) > MAX_JSON_BYTES:
+        raise Misconfigured(f"#: the document is larger than {MAX_JSON_BYTES} bytes")
+    if text.lstrip()[:1] == b"{":
+        try:
+            return msgspec.json.decode(text)
+        except RecursionError as error:
+            raise Misconfigured("#: the document is nested too deeply") from error
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass  # YAML in braces looks like that as well
+    if len(text) > MAX_YAML_BYTES:
+        raise Misconfigured(
+            f"#: a YAML document may have {MAX_YAML_BYTES} bytes; larger ones are read as JSON"
+        )
+    try:
+        return YAML(typ="safe", pure=True).load(text.decode())
+    except RecursionError as error:
+        raise Misconfigured("#: the document is nested too deeply") from error
+    except Exception as error:
+        raise Misconfigured(f"#: the document is neither JSON nor YAML: {error}") from error
+
+
+class _Copy:
+    """Makes plain JSON values of what a parser made: own copies, keys as text, dates as text."""
+
+    def __init__(self) -> None:
+        self._left = MAX_NODES
+
+    def of(self, value: object, where: str, depth: int) -> Json:
+        self._left -= 1
+        if self._left < 0:
+            raise Misconfigured(f"{where}: the document has more than {MAX_NODES} values")
+        if depth > MAX_DEPTH:
+            raise Misconfigured(f"{where}: the document is nested too deeply")
+        if isinstance(value, Mapping):
+            return {
+                _key(key): self.of(item, f"{where}/{escaped(_key(key))}", depth + 1)
+                for key, item in value.items()
+            }
+        if isinstance(value, set | frozenset):
+            value = sorted(value, key=str)
+        if isinstance(value, list | tuple):
+            return [
+                self.of(item, f"{where}/{index}", depth + 1) for index, item in enumerate(value)
+            ]
+        return _scalar(value)
+
+
+def _key(key: object) -> str:
+    scalar = _scalar(key)
+    return scalar if isinstance(scalar, str) else json_text(scalar)
+
+
+def _scalar(value: object) -> Json:
+    """What JSON can say, and encoders take: no lone surrogates, no numbers beyond their reach."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else None
+    if isinstance(value, float):
+        return _finite(value)
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    text = value.isoformat() if isinstance(value, datetime.date | datetime.time) else str(value)
+    return text.encode(errors="replace").decode()
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def json_text(value: Json) -> str:
+    """JSON text of a value of the document."""
+    return msgspec.json.encode(value).decode()

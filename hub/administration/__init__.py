@@ -1,0 +1,1 @@
+"""What answers administrators: the admin API over the pipeline, and the command line in process."""

@@ -1,0 +1,259 @@
+"""What runs: state of the hub and its upstreams, what is exposed, and why somebody may use it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+from pydantic import Field
+
+from hub.administration import objects
+from hub.administration.desk import Desk, Named, Nothing, Shape
+from hub.config.suggestions import did_you_mean
+from hub.domain.call import DEFAULT_VIRTUAL_SERVER
+from hub.domain.catalog import KINDS, UpstreamStatus, VirtualServer
+from hub.domain.desired import UpstreamSpec
+from hub.domain.principal import ANONYMOUS, Principal
+from hub.errors import NotFoundError, StoreUnavailableError
+from hub.snapshot import TenantSnapshot
+
+_BYTES_PER_TOKEN = 4
+"""A rule of thumb for JSON in English; models differ."""
+
+
+class Running(Protocol):
+    """The hub under way, as far as administrators look into it."""
+
+    @property
+    def url(self) -> str:
+        """Where it serves, without a path; empty when it does not."""
+        ...
+
+    def tenant(self, name: str) -> TenantSnapshot | None:
+        """What serves for a tenant now."""
+        ...
+
+    async def refresh(self, tenant: str, upstream: str) -> UpstreamStatus:
+        """Connect where needed, list anew, and say how it went."""
+        ...
+
+    def logs(self, tenant: str, upstream: str) -> Sequence[str]:
+        """What its children wrote to standard error lately, oldest first."""
+        ...
+
+
+class StatusOfUpstream(Shape):
+    """How one upstream is doing."""
+
+    upstream: str
+    state: Literal["pending", "live", "stale", "down", "disabled"]
+    since: str = ""
+    error: str = ""
+    problems: tuple[str, ...] = Field((), description="What was left out or shadowed, and why.")
+    command: tuple[str, ...] = ()
+
+
+class Status(Shape):
+    """The hub and its upstreams."""
+
+    url: str
+    upstreams: tuple[StatusOfUpstream, ...]
+
+
+class CapabilitiesRequest(Shape):
+    """Which virtual server to list."""
+
+    virtual_server: str = DEFAULT_VIRTUAL_SERVER
+
+
+class ExposedCapability(Shape):
+    """One capability as it is exposed."""
+
+    name: str
+    kind: Literal["tool", "resource", "template", "prompt"]
+    upstream: str
+    original: str
+    tokens: int = Field(description="About what its definition costs a model.")
+
+
+class Exposed(Shape):
+    """Everything a virtual server exposes, before grants."""
+
+    virtual_server: str
+    items: tuple[ExposedCapability, ...]
+    upstreams: tuple[StatusOfUpstream, ...]
+
+
+class ExplainRequest(Shape):
+    """Whose access to what is to be explained."""
+
+    principal: str
+    capability: str
+    virtual_server: str = DEFAULT_VIRTUAL_SERVER
+
+
+class Explanation(Shape):
+    """A decision and what it rests on."""
+
+    allowed: bool
+    layer: str
+    rule: str = ""
+    reason: str
+
+
+class LogLines(Shape):
+    """What an upstream's children said."""
+
+    lines: tuple[str, ...]
+
+
+async def status(desk: Desk, _: Principal, tenant: str, request: Nothing) -> Status:
+    """Where the hub serves, and how every upstream is doing."""
+    del request
+    specs = await _upstreams(desk, tenant)
+    return Status(url=_running(desk).url, upstreams=_statuses(desk, tenant, specs))
+
+
+async def list_capabilities(
+    desk: Desk, _: Principal, tenant: str, request: CapabilitiesRequest
+) -> Exposed:
+    """What a virtual server exposes, before grants. Raises NotFoundError."""
+    server = _server(_serving(desk, tenant), request.virtual_server)
+    items = tuple(
+        ExposedCapability(
+            name=exposure.name,
+            kind=exposure.kind,
+            upstream=exposure.capability.upstream,
+            original=exposure.capability.name,
+            tokens=-(-len(exposure.fragment) // _BYTES_PER_TOKEN),
+        )
+        for kind in KINDS
+        for exposure in server.of_kind(kind).values()
+    )
+    specs = {
+        name: spec
+        for name, spec in (await _upstreams(desk, tenant)).items()
+        if name in server.upstreams
+    }
+    return Exposed(
+        virtual_server=server.name, items=items, upstreams=_statuses(desk, tenant, specs)
+    )
+
+
+async def explain(desk: Desk, _: Principal, tenant: str, request: ExplainRequest) -> Explanation:
+    """Why a principal may, or may not, use a capability: layer, rule, sentence.
+
+    Raises NotFoundError for a principal, virtual server or capability that does not exist.
+    """
+    serving = _serving(desk, tenant)
+    server = _server(serving, request.virtual_server)
+    caller = await _caller(desk, tenant, request.principal)
+    exposures = [
+        found
+        for kind in KINDS
+        if (found := server.of_kind(kind).get(request.capability)) is not None
+    ]
+    if not exposures:
+        known = [name for kind in KINDS for name in server.of_kind(kind)]
+        hint = did_you_mean(request.capability, known)
+        raise NotFoundError(f"'{server.name}' exposes no '{request.capability}'{hint or '.'}")
+    decision = serving.tables.decide(caller, exposures[0])
+    if decision.allowed:
+        reason = f"{decision.rule or server.name} allows it"
+    elif caller.kind == ANONYMOUS:
+        reason = f"'{server.name}' is not open to anonymous callers"
+    else:
+        shown = ", ".join(sorted(caller.groups)) or "no group"
+        reason = f"no grant of '{caller.name}' ({shown}) names it"
+    return Explanation(
+        allowed=decision.allowed, layer=decision.layer, rule=decision.rule, reason=reason
+    )
+
+
+async def refresh_upstream(
+    desk: Desk, _: Principal, tenant: str, request: Named
+) -> StatusOfUpstream:
+    """Connect to an upstream where needed and list it anew. Raises NotFoundError."""
+    specs = await _upstreams(desk, tenant)
+    spec = _named(specs, request.name)
+    found = await _running(desk).refresh(tenant, spec.name)
+    return _status(found, spec)
+
+
+async def upstream_logs(desk: Desk, _: Principal, tenant: str, request: Named) -> LogLines:
+    """What an upstream's children wrote to standard error lately. Raises NotFoundError."""
+    spec = _named(await _upstreams(desk, tenant), request.name)
+    return LogLines(lines=tuple(_running(desk).logs(tenant, spec.name)))
+
+
+def _running(desk: Desk) -> Running:
+    if desk.running is None:
+        raise StoreUnavailableError("No hub is running.")
+    return desk.running
+
+
+def _serving(desk: Desk, tenant: str) -> TenantSnapshot:
+    serving = _running(desk).tenant(tenant)
+    if serving is None:
+        raise NotFoundError(f"There is no tenant '{tenant}'.")
+    return serving
+
+
+def _server(serving: TenantSnapshot, name: str) -> VirtualServer:
+    server = serving.virtual_servers.get(name)
+    if server is None:
+        hint = did_you_mean(name, list(serving.virtual_servers))
+        raise NotFoundError(f"There is no virtual server '{name}'{hint or '.'}")
+    return server
+
+
+async def _caller(desk: Desk, tenant: str, name: str) -> Principal:
+    if name == ANONYMOUS:
+        return Principal(tenant=tenant, name=ANONYMOUS, kind="anonymous")
+    desired = (await desk.objects.load(tenant)).desired
+    for spec in desired.principals:
+        if spec.name == name:
+            groups = desired.memberships().get(name, frozenset())
+            return Principal(
+                tenant=tenant, name=name, kind=spec.kind, groups=groups, roles=frozenset(spec.roles)
+            )
+    hint = did_you_mean(name, [spec.name for spec in desired.principals])
+    raise NotFoundError(f"There is no principal '{name}'{hint or '.'}")
+
+
+async def _upstreams(desk: Desk, tenant: str) -> Mapping[str, UpstreamSpec]:
+    stored = await desk.objects.load(tenant)
+    return {
+        item.spec.name: item.spec
+        for item in objects.of_noun(stored, "upstream")
+        if isinstance(item.spec, UpstreamSpec)
+    }
+
+
+def _named(specs: Mapping[str, UpstreamSpec], name: str) -> UpstreamSpec:
+    if name not in specs:
+        hint = did_you_mean(name, list(specs))
+        raise NotFoundError(f"There is no upstream '{name}'{hint or '.'}")
+    return specs[name]
+
+
+def _statuses(
+    desk: Desk, tenant: str, specs: Mapping[str, UpstreamSpec]
+) -> tuple[StatusOfUpstream, ...]:
+    serving = _serving(desk, tenant)
+    found = []
+    for name, spec in sorted(specs.items()):
+        live = serving.statuses.get(name) or UpstreamStatus(upstream=name, state="pending")
+        found.append(_status(live, spec, serving.problems.get(name, ())))
+    return tuple(found)
+
+
+def _status(
+    live: UpstreamStatus, spec: UpstreamSpec, problems: Sequence[str] = ()
+) -> StatusOfUpstream:
+    return StatusOfUpstream(
+        upstream=live.upstream,
+        state=live.state,
+        since=live.since,
+        error=live.error,
+        problems=(*live.problems, *problems),
+        command=spec.command,
+    )

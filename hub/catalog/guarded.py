@@ -1,0 +1,148 @@
+"""A connector behind its circuit, which knows how many requests are under way."""
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Final, Self
+
+from connectors.errors import Unreachable
+from connectors.outcome import Event, Failure, Outcome, Result
+from connectors.protocol import Connector, Credential, Listing, Request, ServerIdentity
+from hub.catalog.circuit import Circuit
+
+_COUNTED: Final = frozenset(("unreachable", "timeout", "disconnected", "violation"))
+_SERVER_ERROR: Final = 500
+
+
+class GuardedConnector:
+    """See :class:`connectors.protocol.Connector`; while the circuit is open nothing is sent."""
+
+    def __init__(self, upstream: str, connector: Connector, circuit: Circuit) -> None:
+        self.upstream = upstream
+        self.circuit = circuit
+        self._connector = connector
+        self._in_flight = 0
+        self._idle: Callable[[], None] | None = None
+
+    async def open(self) -> ServerIdentity:
+        """See :meth:`connectors.protocol.Connector.open`."""
+        return await self._connector.open()
+
+    async def list(self) -> Listing:
+        """See :meth:`connectors.protocol.Connector.list`."""
+        return await self._connector.list()
+
+    def invoke(self, request: Request, credential: Credential) -> Outcome:
+        """See :meth:`connectors.protocol.Connector.invoke`."""
+        return GuardedOutcome(self, lambda: self._connector.invoke(request, credential))
+
+    async def watch(self, uris: frozenset[str]) -> frozenset[str]:
+        """See :meth:`connectors.protocol.Connector.watch`."""
+        return await self._connector.watch(uris)
+
+    async def close(self) -> None:
+        """See :meth:`connectors.protocol.Connector.close`."""
+        await self._connector.close()
+
+    def on_idle(self, listener: Callable[[], None]) -> None:
+        """Have ``listener`` called once nothing is under way; at once when nothing is."""
+        self._idle = listener
+        self.count(0)
+
+    def count(self, change: int) -> None:
+        """Note that a request goes out (1) or is over (-1)."""
+        self._in_flight += change
+        if self._in_flight == 0 and self._idle is not None:
+            self._idle()
+
+
+class GuardedOutcome:
+    """The outcome of one request; its end tells the circuit how the upstream is doing."""
+
+    __slots__ = ("_events", "_guard", "_over", "_send")
+
+    def __init__(self, guard: GuardedConnector, send: Callable[[], Outcome]) -> None:
+        self._guard = guard
+        self._send = send
+        self._events: Outcome | None = None
+        self._over = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        if self._events is None:
+            if self._over:
+                raise StopAsyncIteration
+            if not self._guard.circuit.admits():
+                self._over = True
+                return _left_alone(self._guard)
+            self._events = self._send()
+            self._guard.count(1)
+        event = await self._events.__anext__()
+        if isinstance(event, Result | Failure):
+            self._end(event)
+            # A generator lets go of what it holds only when it is closed.
+            await self._events.aclose()
+        return event
+
+    async def aclose(self) -> None:
+        """Give up; see :class:`connectors.outcome.Outcome`."""
+        self._end(None)
+        if self._events is not None:
+            await self._events.aclose()
+
+    def _end(self, event: Result | Failure | None) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._events is None:
+            return
+        circuit = self._guard.circuit
+        if event is None:
+            circuit.given_up()
+        elif isinstance(event, Failure) and _counts(event):
+            circuit.failed()
+        else:
+            circuit.succeeded()
+        self._guard.count(-1)
+
+
+def _counts(failure: Failure) -> bool:
+    """Whether a failure is the upstream's doing, rather than an answer that says no."""
+    server_error = failure.status is not None and failure.status >= _SERVER_ERROR
+    return failure.kind in _COUNTED or (failure.kind == "status" and server_error)
+
+
+def _left_alone(guard: GuardedConnector) -> Failure:
+    return Failure(
+        "unreachable",
+        f"{guard.upstream} failed several times in a row and is left alone for a moment",
+        retry_after_s=guard.circuit.retry_after_s,
+    )
+
+
+class NoConnector:
+    """Stands in where no connector could be made, or there is none any more."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    async def open(self) -> ServerIdentity:
+        """Raises Unreachable with the reason."""
+        raise Unreachable(self._reason)
+
+    async def list(self) -> Listing:
+        """Raises Unreachable with the reason."""
+        raise Unreachable(self._reason)
+
+    async def invoke(self, request: Request, credential: Credential) -> AsyncGenerator[Event]:
+        """Fails at once."""
+        del request, credential
+        yield Failure("unreachable", self._reason)
+
+    async def watch(self, uris: frozenset[str]) -> frozenset[str]:
+        """Honours nothing."""
+        del uris
+        return frozenset()
+
+    async def close(self) -> None:
+        """There is nothing to close."""

@@ -1,0 +1,39 @@
+"""``portico stdio``: MCP over standard streams, for clients that start their servers themselves."""
+
+import importlib
+from typing import Annotated
+
+import typer
+
+from hub.cli.options import Data, data_of, run
+from hub.cli.printing import fail
+from hub.data_directory import holder_of
+from hub.errors import PorticoError
+
+
+def stdio(
+    virtual_server: Annotated[
+        str, typer.Option("--virtual-server", "-v", help="Which endpoint; 'default' is /mcp.")
+    ] = "default",
+    key: Annotated[
+        str | None, typer.Option(help="API key to present.", envvar="PORTICO_KEY")
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Serve MCP on standard input and output: a bridge to the running hub, else a hub in process.
+
+    Example: portico stdio --virtual-server dev
+    """
+    directory = data_of(data)
+    holder = holder_of(directory)
+    try:
+        if holder is not None and holder.url:
+            bridge = importlib.import_module("hub.cli.stdio_bridge")
+            path = "/mcp" if virtual_server == "default" else f"/v/{virtual_server}/mcp"
+            run(bridge.run_bridge, holder.url + path, key)
+        else:
+            # The application is heavy; a bridge does without it.
+            process = importlib.import_module("hub.process")
+            run(process.run_on_streams, process.Options(data=directory), virtual_server, key)
+    except PorticoError as error:
+        fail(str(error))

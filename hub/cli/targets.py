@@ -1,0 +1,53 @@
+"""What a person typed to name an upstream: a URL, a command, or a client's file."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+_FILE_SUFFIXES: Final = frozenset((".json", ".yaml", ".yml", ".toml"))
+_NOISE: Final = re.compile(r"^(mcp-)?(server-)?|(-mcp)?(-server)?$")
+
+
+class FileTarget(Struct, frozen=True):
+    """A file that describes upstreams: ``mcpServers``, ``server.json``, an OpenAPI document."""
+
+    path: Path
+
+
+class UpstreamTarget(Struct, frozen=True):
+    """One upstream and the name it gets when none was chosen."""
+
+    name: str
+    spec: dict[str, Any]
+    """As in the configuration file: ``url`` or ``command``."""
+
+
+def parse_target(words: Sequence[str]) -> FileTarget | UpstreamTarget:
+    """Read the words after ``add`` or ``up``; at least one is given."""
+    first = words[0]
+    if len(words) == 1 and re.match(r"https?://", first):
+        return UpstreamTarget(_name_of_url(first), {"url": first})
+    if len(words) == 1 and Path(first).suffix in _FILE_SUFFIXES:
+        return FileTarget(Path(first))
+    return UpstreamTarget(_name_of_command(words), {"command": list(words)})
+
+
+def _name_of_url(url: str) -> str:
+    host = urlsplit(url).hostname or "upstream"
+    labels = [label for label in host.split(".") if label not in ("www", "mcp", "api")]
+    return _legal(labels[0] if labels and not host.replace(".", "").isdigit() else host)
+
+
+def _name_of_command(words: Sequence[str]) -> str:
+    packages = [word for word in words[1:] if not word.startswith(("-", "/", "."))]
+    package = Path(packages[0] if packages else words[0]).name
+    package = package.rsplit("/", 1)[-1].split("@", 1)[0].split("==", 1)[0]
+    return _legal(_NOISE.sub("", Path(package).stem) or package)
+
+
+def _legal(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:32] or "upstream"

@@ -1,0 +1,150 @@
+"""Commands about upstreams: add, remove, enable, disable, refresh, test, logs."""
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from hub.cli.administration import Administration, administration
+from hub.cli.options import Data, Json, data_of, run
+from hub.cli.printing import EXIT_ERROR, EXIT_USAGE, fail, note, say, show_json
+from hub.cli.targets import FileTarget, parse_target
+
+Name = Annotated[str, typer.Argument(help="Name of the upstream.")]
+Target = Annotated[
+    list[str],
+    typer.Argument(
+        help="A URL, a command with its arguments, or a file (mcpServers, server.json)."
+    ),
+]
+
+PASS_WORDS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+"""For commands that end in another command's words: its options are not ours."""
+
+
+def add(
+    target: Target,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name; else made from the target.")
+    ] = None,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Register upstreams: one by URL or command, or all of a client's file.
+
+    Example: portico add https://orders.example/mcp
+    """
+
+    async def work() -> None:
+        async with administration(data_of(data)) as admin:
+            added = await add_target(admin, target, name)
+        if json:
+            show_json({"added": added})
+        else:
+            say(f"Added {', '.join(added)}.")
+
+    run(work)
+
+
+async def add_target(admin: Administration, words: list[str], name: str | None) -> list[str]:
+    """Register what ``words`` mean; the names that were added."""
+    target = parse_target(words)
+    if isinstance(target, FileTarget):
+        if not target.path.is_file():
+            fail(f"There is no file '{target.path}'.", code=EXIT_USAGE)
+        text = target.path.read_text(encoding="utf-8")
+        imported = await admin.post("/imports", {"text": text, "path": str(target.path.absolute())})
+        for remark in imported.get("notes", ()):
+            note(f"{remark['name']}: {remark['message']}")
+        return [upstream["name"] for upstream in imported["upstreams"]]
+    chosen = name or target.name
+    await admin.put(f"/upstreams/{quote(chosen, safe='')}", target.spec)
+    return [chosen]
+
+
+def remove(name: Name, data: Data = None) -> None:
+    """Forget an upstream and everything that was listed from it.
+
+    Example: portico remove orders
+    """
+
+    async def work() -> None:
+        async with administration(data_of(data)) as admin:
+            await admin.delete(f"/upstreams/{quote(name, safe='')}")
+        say(f"Removed {name}.")
+
+    run(work)
+
+
+def enable(name: Name, data: Data = None, json: Json = False) -> None:
+    """Let a disabled upstream serve again.
+
+    Example: portico enable orders
+    """
+    _do(name, "enable", data, json)
+
+
+def disable(name: Name, data: Data = None, json: Json = False) -> None:
+    """Stop using an upstream; its definition is kept.
+
+    Example: portico disable orders
+    """
+    _do(name, "disable", data, json)
+
+
+def refresh(name: Name, data: Data = None, json: Json = False) -> None:
+    """List an upstream anew now.
+
+    Example: portico refresh orders
+    """
+    _do(name, "refresh", data, json)
+
+
+def try_out(name: Name, data: Data = None, json: Json = False) -> None:
+    """Connect to an upstream, list it, and say what was found; exit 1 when it does not work.
+
+    Example: portico test orders
+    """
+    status = _do(name, "test", data, json)
+    if status["state"] != "live":
+        raise typer.Exit(EXIT_ERROR)
+
+
+def logs(name: Name, data: Data = None, json: Json = False) -> None:
+    """What a stdio upstream wrote to its standard error lately.
+
+    Example: portico logs files
+    """
+
+    async def work() -> None:
+        async with administration(data_of(data)) as admin:
+            found = await admin.get(f"/upstreams/{quote(name, safe='')}/logs")
+        if json:
+            show_json(found)
+        else:
+            say("\n".join(found["lines"]))
+
+    run(work)
+
+
+def _do(name: str, verb: str, data: Any, json: bool) -> Any:
+    async def work() -> Any:
+        async with administration(data_of(data)) as admin:
+            return await admin.post(f"/upstreams/{quote(name, safe='')}/{verb}")
+
+    status = run(work)
+    if json:
+        show_json(status)
+    else:
+        say(describe(status))
+    return status
+
+
+def describe(status: Any) -> str:
+    """One line about an upstream's status."""
+    line = f"{status['upstream']}: {status['state']}"
+    if status.get("since"):
+        line += f" since {status['since']}"
+    if status.get("error"):
+        line += f" ({status['error']})"
+    return line

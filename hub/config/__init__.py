@@ -1,0 +1,1 @@
+"""The configuration file: its shape, its source text with positions, its problems."""

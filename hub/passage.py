@@ -1,0 +1,172 @@
+"""A call on its way: what the stages decided of it, its outcome, and what its record will say."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import datetime
+from time import perf_counter_ns
+from typing import Literal
+
+from msgspec import Raw, Struct
+
+from hub.domain.call import Call
+from hub.domain.catalog import Exposure, VirtualServer
+from hub.domain.grant import View
+from hub.domain.outcome import Ask, Event, Failure, Outcome, Refusal, Result
+from hub.domain.principal import Principal
+from hub.domain.record import Delivery, Entry, EntryOutcome
+from hub.snapshot import Snapshot, TenantSnapshot
+from mcp_wire.jsonrpc import encode
+
+ProviderName = Literal["administration", "catalogue", "capabilities", "self_description"]
+
+
+class Admitted(Struct, frozen=True, kw_only=True):
+    """A call that may run: everything its provider needs, decided."""
+
+    call: Call
+    principal: Principal
+    tenant: TenantSnapshot
+    snapshot: Snapshot
+    provider: ProviderName
+    params: Mapping[str, Raw]
+    """As the provider gets them: fixed and default arguments applied; ``call.params`` as sent."""
+    view: View | None = None
+    virtual_server: VirtualServer | None = None
+    exposure: Exposure | None = None
+
+
+class Refused(Struct, frozen=True):
+    """A call that a stage turned down, and whom it came from as far as was known."""
+
+    call: Call
+    principal: Principal | None
+    refusal: Refusal
+
+
+class MustAwait(Struct, frozen=True):
+    """A stage has to wait: await ``ready``, then admit the call again."""
+
+    ready: Awaitable[None]
+
+
+class Running:
+    """A call under way: its events in order, then how it ended."""
+
+    __slots__ = ("_outcome", "admitted", "delivered", "end")
+
+    def __init__(self, admitted: Admitted, outcome: Outcome) -> None:
+        self.admitted = admitted
+        self.delivered: Delivery = "offered"
+        """A surface whose caller has gone sets ``none``."""
+        self.end: Result | Failure | None = None
+        self._outcome = outcome
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await self._outcome.__anext__()
+        if isinstance(event, Result | Failure):
+            self.end = event
+        return event
+
+    async def abandon(self) -> None:
+        """Give up what is still under way; the upstream is told."""
+        await self._outcome.aclose()
+
+    async def answer(self) -> Result | Failure:
+        """The end, for surfaces that show nothing in between; whoever asks is declined."""
+        async for event in self:
+            if isinstance(event, Result | Failure):
+                return event
+            if isinstance(event, Ask):
+                await event.answer(Failure("unsupported", "This caller cannot be asked."))
+        raise AssertionError("an outcome ended without a result")
+
+
+class Passage:
+    """What is noted of a call on its way, for its record."""
+
+    __slots__ = (
+        "admitted",
+        "arrived",
+        "began_ns",
+        "call",
+        "crashed",
+        "principal",
+        "refusal",
+        "running",
+    )
+
+    def __init__(self, call: Call, arrived: datetime, began_ns: int) -> None:
+        self.call = call
+        self.arrived = arrived
+        self.began_ns = began_ns
+        self.principal: Principal | None = None
+        self.admitted: Admitted | None = None
+        self.refusal: Refusal | None = None
+        self.running: Running | None = None
+        self.crashed = False
+
+    @property
+    def outcome(self) -> EntryOutcome:
+        """How the call ended, as its entry says it."""
+        if self.refusal is not None:
+            return "refused"
+        end = self.running.end if self.running is not None else None
+        if isinstance(end, Result):
+            return "input_required" if end.input_required else "ok"
+        return "failed" if self.crashed or isinstance(end, Failure) else "cancelled"
+
+    @property
+    def reason(self) -> str:
+        """Why it did not end well: the refusal's cause or the failure's kind."""
+        if self.refusal is not None:
+            return self.refusal.cause
+        end = self.running.end if self.running is not None else None
+        if isinstance(end, Failure):
+            return end.kind
+        return "internal" if self.crashed else ""
+
+    def entry(self, digest: Callable[[str, bytes], str], outcome: EntryOutcome) -> Entry:
+        """The entry of this call; an intent is written before there is an end.
+
+        ``digest`` takes a tenant and content, and gives what stands for it in the record.
+        """
+        call, principal, admitted = self.call, self.principal, self.admitted
+        tenant = principal.tenant if principal is not None else ""
+        exposure = admitted.exposure if admitted is not None else None
+        end = self.running.end if self.running is not None else None
+        failure = end if isinstance(end, Failure) else None
+        result = end.body if isinstance(end, Result) else None
+        sent = given = encode(call.params)
+        if admitted is not None and admitted.params is not call.params:
+            given = encode(admitted.params)
+        return Entry(
+            call=call.id,
+            at=self.arrived,
+            tenant=tenant,
+            principal=principal.name if principal is not None else "",
+            key=principal.key_id if principal is not None else "",
+            surface=call.surface,
+            operation=call.operation,
+            virtual_server=call.virtual_server if call.target.kind != "administration" else "",
+            target_kind=call.target.kind,
+            target=call.target.name,
+            upstream=exposure.capability.upstream if exposure is not None else "",
+            original=exposure.capability.name if exposure is not None else "",
+            definition=exposure.digest if exposure is not None else "",
+            outcome=outcome,
+            reason=self.reason,
+            code=failure.code if failure is not None else None,
+            status=failure.status if failure is not None else None,
+            duration_us=(perf_counter_ns() - self.began_ns) // 1000,
+            arguments_digest=digest(tenant, given),
+            caller_digest=digest(tenant, sent) if given is not sent else "",
+            result_digest=digest(tenant, result) if result is not None else "",
+            bytes_in=len(sent),
+            bytes_out=len(result) if result is not None else 0,
+            delivered=self.running.delivered if self.running is not None else "offered",
+            interaction=call.interaction_id,
+            trace=call.traceparent or "",
+            peer=call.evidence.peer,
+        )

@@ -1,0 +1,96 @@
+"""Why a principal may, or may not, use a capability: for administrators, never for callers."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from msgspec import Struct
+
+from hub.domain.catalog import CapabilityId, Exposure, Kind, VirtualServer
+from hub.domain.grant import Decision, View
+from hub.domain.principal import Principal
+from hub.policy.authorize import find_exposure, may_enter
+from hub.policy.tables import Tables
+
+Existence = Literal["exposed", "shadowed", "absent"]
+"""``shadowed``: its name belongs to another capability, and ``prefix: never`` keeps it out."""
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """One decision with everything that led to it."""
+
+    decision: Decision
+    existence: Existence
+    reason: str
+    """The decision in a sentence."""
+    capability: CapabilityId | None = None
+    """What the name stands for, whoever asks."""
+    matching_grants: tuple[str, ...] = ()
+    """Every grant of this principal that names it."""
+
+
+def explain(
+    principal: Principal,
+    virtual_server: str,
+    kind: Kind,
+    name: str,
+    *,
+    virtual_servers: Mapping[str, VirtualServer],
+    tables: Tables,
+) -> Explanation:
+    """Take the same decision as a call would, and say how it came about."""
+    server = virtual_servers.get(virtual_server)
+    if server is None:
+        denied = Decision(allowed=False, layer="virtual_server")
+        return Explanation(
+            decision=denied,
+            existence="absent",
+            reason=f"There is no virtual server {virtual_server!r}.",
+        )
+    view = tables.view_of(principal)
+    exposure = find_exposure(server, kind, name, view) or find_exposure(server, kind, name, None)
+    if exposure is None:
+        return _not_exposed(server, kind, name)
+    decision, reason = _decide(principal, view, server, exposure, tables)
+    return Explanation(
+        decision=decision,
+        existence="exposed",
+        reason=reason,
+        capability=exposure.capability,
+        matching_grants=tables.grants_naming(principal, exposure),
+    )
+
+
+def _decide(
+    principal: Principal, view: View, server: VirtualServer, exposure: Exposure, tables: Tables
+) -> tuple[Decision, str]:
+    if not may_enter(principal, view, server):
+        if principal.reach is not None and server.name not in principal.reach:
+            reason = f"The key is limited to {', '.join(sorted(principal.reach)) or 'nothing'}."
+            return Decision(allowed=False, layer="key_scope"), reason
+        reason = f"No grant of {principal.name} names the virtual server {server.name!r}."
+        return Decision(allowed=False, layer="virtual_server"), reason
+    if exposure.name in server.system_tools:
+        decision = Decision(allowed=True, layer="virtual_server", rule="system")
+        return decision, "Portico's own tools are open to everyone who may enter."
+    decision = tables.decide(principal, exposure)
+    if not decision.allowed:
+        return decision, f"No grant of {principal.name} names {exposure.name!r}."
+    if decision.rule == "anonymous":
+        return decision, f"The virtual server {server.name!r} is open to anonymous callers."
+    return decision, f"Grant {decision.rule} names it."
+
+
+def _not_exposed(server: VirtualServer, kind: Kind, name: str) -> Explanation:
+    for shadowed in server.shadowed:
+        if (shadowed.kind, shadowed.name) == (kind, name):
+            return Explanation(
+                decision=Decision(allowed=False, layer="virtual_server", rule="shadowed"),
+                existence="shadowed",
+                reason=f"The name {name!r} belongs to another capability, and 'prefix: never' holds.",
+                capability=shadowed.capability,
+            )
+    return Explanation(
+        decision=Decision(allowed=False, layer="virtual_server", rule="absent"),
+        existence="absent",
+        reason=f"The virtual server {server.name!r} exposes no {kind} {name!r}.",
+    )

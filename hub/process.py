@@ -1,0 +1,180 @@
+"""One serving process: the composed hub, its configuration file, its socket, until it is told to stop."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+from msgspec import Struct
+
+from hub.administration.authority import local_administrator
+from hub.administration.configuration import ApplyRequest, apply
+from hub.administration.imports import ImportRequest, import_upstreams
+from hub.administration.upstreams import UpstreamPut, put_upstream
+from hub.app import Hub, Settings, composed
+from hub.config.loading import load
+from hub.config.models import PorticoFile
+from hub.config.texts import is_loopback
+from hub.domain.call import DEFAULT_TENANT, DEFAULT_VIRTUAL_SERVER
+from hub.errors import ConfigurationError, PorticoError
+from hub.serving import listening_socket, serve
+from hub.telemetry.logs import LogLevel, Redaction, set_up_logging
+
+_log = logging.getLogger(__name__)
+
+LOOK_EVERY_S: Final = 1.0
+"""How often the configuration file is looked at."""
+
+FIRST_TOOLS_S: Final = 10.0
+"""How long the first listing of upstreams is waited for before tools are told."""
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """What the command line says; None leaves it to the file or its defaults."""
+
+    data: Path
+    config: Path | None = None
+    bind: str | None = None
+    port: int | None = None
+    log_level: LogLevel | None = None
+    target: dict[str, Any] | None = None
+    """What to register: an import request, or ``name`` and ``spec`` of one upstream."""
+
+
+class Started(Struct, frozen=True, kw_only=True):
+    """What there is to tell once the hub serves."""
+
+    url: str
+    """The MCP URL of everything."""
+    data: Path
+    tools: tuple[str, ...]
+    """Exposed names of the tools at ``url``, as far as upstreams answered by now."""
+    anonymous: bool
+    """Whether local callers need no key."""
+    warnings: tuple[str, ...] = ()
+
+
+async def run_until_stopped(options: Options, tell: Callable[[Started], None]) -> None:
+    """Serve until a signal; ``tell`` is called when calls are welcome.
+
+    Raises PorticoError when it cannot start as configured, OSError when the address is taken.
+    """
+    file = _read(options.config)
+    redaction = Redaction()
+    set_up_logging(
+        options.log_level or file.telemetry.log_level,
+        log_format=file.telemetry.log_format,
+        redaction=redaction,
+    )
+    host = options.bind or file.server.bind
+    with listening_socket(
+        host, file.server.port if options.port is None else options.port
+    ) as bound:
+        async with composed(Settings(data=options.data, file=file), redaction) as hub:
+            await _apply_first(hub, options, file)
+            _check_door(hub, host)
+            port: int = bound.getsockname()[1]
+            origin = file.server.public_url or f"http://{_shown(host)}:{port}"
+            async with (
+                hub.control.running(),
+                hub.upstreams.running(),
+                anyio.create_task_group() as tasks,
+            ):
+                if options.config is not None:
+                    tasks.start_soon(_follow, hub, options.config)
+
+                def ready() -> None:
+                    tasks.start_soon(_tell, hub, origin, tell)
+
+                await serve(hub.asgi, bound, on_ready=ready, on_stop=hub.drain)
+                tasks.cancel_scope.cancel()
+
+
+def _read(config: Path | None) -> PorticoFile:
+    if config is None:
+        return PorticoFile(version=1)
+    loaded = load(config.read_bytes(), str(config))
+    for warning in loaded.warnings:
+        _log.warning("%s", warning)
+    if loaded.file is None:
+        problems = [str(problem) for problem in loaded.problems]
+        raise ConfigurationError("\n".join(problems), problems)
+    return loaded.file
+
+
+async def _apply_first(hub: Hub, options: Options, file: PorticoFile) -> None:
+    principal = local_administrator(file.tenant)
+    if options.config is not None:
+        await _apply(hub, options.config)
+    if options.target is not None and "text" in options.target:
+        request = ImportRequest.model_validate(options.target)
+        answer = await import_upstreams(hub.desk, principal, file.tenant, request)
+        for note in answer.notes:
+            _log.warning("%s: %s", note.name, note.message)
+    elif options.target is not None:
+        given = {"name": options.target["name"], **options.target["spec"]}
+        await put_upstream(hub.desk, principal, file.tenant, UpstreamPut.model_validate(given))
+    await hub.control.refresh()
+
+
+async def _apply(hub: Hub, config: Path) -> None:
+    text = (await anyio.Path(config).read_bytes()).decode("utf-8", errors="surrogateescape")
+    principal = local_administrator(DEFAULT_TENANT)
+    request = ApplyRequest(text=text, path=str(config))
+    plan = await apply(hub.desk, principal, DEFAULT_TENANT, request)
+    for warning in plan.warnings:
+        _log.warning("%s", warning)
+
+
+async def _follow(hub: Hub, config: Path) -> None:
+    """Apply the file whenever it changes; a bad one leaves the old state in force."""
+    path = anyio.Path(config)
+    seen = await path.read_bytes()
+    while True:
+        await anyio.sleep(LOOK_EVERY_S)
+        try:
+            text = await path.read_bytes()
+            if text == seen:
+                continue
+            seen = text
+            await _apply(hub, config)
+            await hub.control.refresh()
+        except (PorticoError, OSError) as error:
+            _log.error("%s is not applied, the old state goes on: %s", config, error)
+        else:
+            _log.info("%s was applied", config)
+
+
+def _check_door(hub: Hub, host: str) -> None:
+    if hub.snapshots.current.anonymous and not is_loopback(host):
+        raise ConfigurationError(
+            f"Nobody could prove who they are on {host}: create a key first "
+            "('portico key create --principal NAME'), or listen on 127.0.0.1."
+        )
+
+
+async def _tell(hub: Hub, origin: str, tell: Callable[[Started], None]) -> None:
+    server = hub.snapshots.current.tenants[DEFAULT_TENANT].virtual_servers[DEFAULT_VIRTUAL_SERVER]
+    first_listing = hub.upstreams.first_listing(server)
+    hub.running.url = origin
+    hub.directory.announce(origin)
+    if first_listing is not None:
+        with anyio.move_on_after(FIRST_TOOLS_S):
+            await first_listing
+    snapshot = hub.snapshots.current
+    tools = snapshot.tenants[DEFAULT_TENANT].virtual_servers[DEFAULT_VIRTUAL_SERVER].tools
+    tell(
+        Started(
+            url=f"{origin}/mcp",
+            data=hub.directory.path,
+            tools=tuple(tools),
+            anonymous=snapshot.anonymous,
+        )
+    )
+
+
+def _shown(host: str) -> str:
+    if host in ("0.0.0.0", "::"):  # noqa: S104 -- compared, not bound
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,98 @@
+"""The tables. Times are RFC 3339 text in UTC; documents are JSON."""
+
+import hashlib
+from typing import Final, cast
+
+from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, Table, Text
+from sqlmodel import Field, SQLModel
+
+MAX_KEY_LENGTH: Final = 200
+"""Longer names are indexed by digest: PostgreSQL refuses index entries beyond 2.7 kB."""
+
+
+def index_key(name: str) -> str:
+    """What a name of any length and content is indexed by."""
+    if len(name) <= MAX_KEY_LENGTH and name.isascii() and name.isprintable():
+        return name
+    return f"sha256:{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()}"
+
+
+class ConfiguredObject(SQLModel, table=True):
+    """One object of the desired state."""
+
+    __tablename__ = "configured_object"
+
+    tenant: str = Field(primary_key=True)
+    noun: str = Field(primary_key=True)
+    name_key: str = Field(primary_key=True)
+    """:func:`index_key` of the object's name."""
+    source: str
+    document: str = Field(sa_column=Column(Text, nullable=False))
+    origin: str = Field(sa_column=Column(Text, nullable=False))
+    """The file that owns it; empty where the API does."""
+    applied: str
+    """SHA-256 of the document as the file was applied; empty where the API owns it."""
+    changed_at: str
+
+
+class ApiKey(SQLModel, table=True):
+    """A key, known by its digest."""
+
+    __tablename__ = "api_key"
+
+    id: str = Field(primary_key=True)
+    tenant: str = Field(index=True)
+    principal: str
+    digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
+    virtual_servers: str | None = Field(default=None, sa_column=Column(Text))
+    """JSON array; NULL where the key is not limited."""
+    created_at: str
+    expires_at: str | None = None
+    revoked_at: str | None = None
+    bootstrap: bool
+
+
+class StoredListing(SQLModel, table=True):
+    """The last known good listing of an upstream."""
+
+    __tablename__ = "upstream_listing"
+
+    tenant: str = Field(primary_key=True)
+    upstream: str = Field(primary_key=True)
+    document: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    listed_at: str
+
+
+class ExposedName(SQLModel, table=True):
+    """One row of the name ledger; rows are added and never changed."""
+
+    __tablename__ = "exposed_name"
+
+    tenant: str = Field(primary_key=True)
+    virtual_server: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    name_key: str = Field(primary_key=True)
+    """:func:`index_key` of the exposed name."""
+    name: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    upstream: str
+    original: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    """Names are bytes: upstreams choose them, and PostgreSQL's text takes no NUL."""
+
+
+class EpochRow(SQLModel, table=True):
+    """One row that every change counts up."""
+
+    __tablename__ = "epoch"
+
+    id: int = Field(primary_key=True)
+    configuration: int = Field(sa_column=Column(BigInteger, nullable=False))
+    keys: int = Field(sa_column=Column(BigInteger, nullable=False))
+    listings: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+METADATA: Final[MetaData] = SQLModel.metadata
+
+
+def table_of(model: type[SQLModel]) -> Table:
+    """The table that a model declares."""
+    return cast("Table", model.__dict__["__table__"])

@@ -1,0 +1,1 @@
+"""MCP in both eras, over HTTP, HTTP+SSE and standard streams."""

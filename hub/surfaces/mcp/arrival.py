@@ -1,0 +1,109 @@
+"""One HTTP request on its way in: where it wants to go, what it accepts, and how to answer it."""
+
+from functools import lru_cache
+from typing import Final, Literal
+
+from msgspec import Raw, Struct
+
+from hub.domain.call import DEFAULT_VIRTUAL_SERVER
+from hub.surfaces.asgi import JSON, Fields, Headers, Receive, Send, encoded, respond
+from hub.surfaces.mcp.answering import Answer
+from hub.surfaces.mcp.calls import Caller
+from hub.wire_errors import Words
+from mcp_wire import codes
+from mcp_wire.jsonrpc import encode_error
+
+SSE_SUFFIX: Final = "/sse"
+MESSAGES_SUFFIX: Final = "/sse/messages"
+_ENDPOINTS: Final[dict[tuple[str, ...], Literal["mcp", "sse", "messages"]]] = {
+    ("mcp",): "mcp",
+    ("sse",): "sse",
+    ("sse", "messages"): "messages",
+}
+
+
+class Turned(Exception):  # noqa: N818 -- says what happens to the request
+    """A request that is answered with an HTTP status before it becomes a call."""
+
+    def __init__(self, status: int, words: Words) -> None:
+        super().__init__(words.message)
+        self.status = status
+        self.words = words
+
+
+class Endpoint(Struct, frozen=True):
+    """What a path of this surface names."""
+
+    kind: Literal["mcp", "sse", "messages"]
+    virtual_server: str
+    tenant: str | None
+
+
+@lru_cache(maxsize=1024)
+def endpoint_of(path: str) -> Endpoint | None:
+    """``/mcp``, ``/v/NAME/mcp``, ``/v/NAME/sse`` and below, all of them also behind ``/t/TENANT``."""
+    parts = path.removesuffix("/").split("/")[1:]
+    tenant: str | None = None
+    if len(parts) > 2 and parts[0] == "t":
+        tenant, parts = parts[1], parts[2:]
+    virtual_server = DEFAULT_VIRTUAL_SERVER
+    named = len(parts) > 2 and parts[0] == "v"
+    if named:
+        virtual_server, parts = parts[1], parts[2:]
+    kind = _ENDPOINTS.get(tuple(parts))
+    if kind is None or not virtual_server or tenant == "" or (kind != "mcp" and not named):
+        return None
+    return Endpoint(kind, virtual_server, tenant)
+
+
+class Arrival(Struct, frozen=True):
+    """A request that passed the front door."""
+
+    path: str
+    query: bytes
+    headers: list[tuple[bytes, bytes]]
+    fields: Fields
+    caller: Caller
+    cors: Headers
+    receive: Receive
+    send: Send
+
+    def accepts_json(self) -> bool:
+        """Whether the client reads JSON answers."""
+        accept = (self.fields.get(b"accept") or "*/*").lower()
+        return "application/json" in accept or "*/*" in accept or "application/*" in accept
+
+    def accepts_stream(self) -> bool:
+        """Whether the client reads event streams."""
+        accept = (self.fields.get(b"accept") or "*/*").lower()
+        return "text/event-stream" in accept or "*/*" in accept or "text/*" in accept
+
+    async def respond(
+        self, status: int, body: bytes = b"", headers: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
+        """Answer whole."""
+        await respond(self.send, status, body, (*headers, *self.cors))
+
+    async def refuse(
+        self, status: int, words: Words, request_id: Raw | None = None, headers: Headers = ()
+    ) -> None:
+        """Answer with a JSON-RPC error, under the id of the request where it was read."""
+        body = encode_error(request_id, words.code, words.message, words.data)
+        await self.respond(status, body, (JSON, *encoded(words.headers), *headers))
+
+    async def answer(self, answer: Answer, call: str) -> None:
+        """Answer with what became of a call."""
+        headers = (JSON, *encoded(answer.headers))
+        if call:
+            headers = (*headers, call_header(call))
+        await self.respond(answer.status, answer.message, headers)
+
+
+def call_header(call: str) -> tuple[bytes, bytes]:
+    """The call id as HTTP headers carry it."""
+    return (b"x-portico-call", call.encode("ascii"))
+
+
+def unknown_session() -> Turned:
+    """What every session id gets that is not the caller's own."""
+    return Turned(404, Words(code=codes.INVALID_REQUEST, message="Unknown session."))

@@ -1,0 +1,241 @@
+"""Both eras over one duplex channel of messages: what HTTP+SSE and standard streams have in common.
+
+Each message is judged by itself, so that a client may probe in one era and go on in the other.
+"""
+
+import secrets
+from typing import Final, Protocol
+
+import anyio
+from anyio.abc import TaskGroup
+
+from hub.domain.announcement import LIST_KINDS
+from hub.surfaces.mcp import wire
+from hub.surfaces.mcp.answering import Answer, Asked
+from hub.surfaces.mcp.calls import Caller
+from hub.surfaces.mcp.collaborators import LiveSession
+from hub.surfaces.mcp.feed import Feed
+from hub.surfaces.mcp.inbound import (
+    Inbound,
+    Malformed,
+    check_envelope,
+    check_revision,
+    is_batch,
+    parse,
+)
+from hub.surfaces.mcp.legacy_requests import batch_of
+from hub.surfaces.mcp.listen import Subscriber, subscribe, wanted_by
+from hub.surfaces.mcp.machinery import Machinery
+from hub.surfaces.mcp.session_ids import Session
+from mcp_wire import codes
+from mcp_wire.revisions import Era
+
+NONCE_BYTES: Final = 12
+
+
+class Outlet(Protocol):
+    """Where a channel's messages go."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing more can be sent."""
+        ...
+
+    def offer(self, message: bytes) -> None:
+        """Send a message when its turn comes; does not wait."""
+        ...
+
+    async def room(self) -> None:
+        """Wait until few messages wait."""
+        ...
+
+    def end(self) -> None:
+        """Close the channel once everything offered so far was sent."""
+        ...
+
+
+class Channel:
+    """One client on one channel. Calls run in ``tasks``, each on its own."""
+
+    can_show = True
+
+    def __init__(
+        self,
+        machinery: Machinery,
+        caller: Caller,
+        outlet: Outlet,
+        tasks: TaskGroup,
+        nonce: str,
+    ) -> None:
+        self._machinery = machinery
+        self._caller = caller
+        self._outlet = outlet
+        self._tasks = tasks
+        self._nonce = nonce
+        self._live: LiveSession = machinery.given.sessions.begin(nonce)
+        self._session: Session | None = None
+        self._feed: Feed | None = None
+        self._listening: dict[bytes, tuple[Asked, Feed]] = {}
+        self._under_way = 0
+        self._idle = anyio.Event()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client can no longer be reached."""
+        return self._outlet.gone
+
+    async def show(self, message: bytes) -> None:
+        """Send a notification or a request."""
+        await self._send(message)
+
+    def receive(self, body: bytes) -> None:
+        """Take what came in one piece; messages of a batch are answered one by one. Raises Malformed."""
+        if not is_batch(body):
+            self._take(parse(body))
+            return
+        for item in batch_of(body, self._session.revision if self._session is not None else None):
+            try:
+                self._take(parse(item))
+            except Malformed as error:
+                self.refuse(error)
+
+    def refuse(self, error: Malformed) -> None:
+        """Answer what is no message."""
+        self._outlet.offer(self._machinery.answering.malformed(error, "legacy").message)
+
+    async def idle(self) -> None:
+        """Wait until every request taken so far is answered."""
+        while self._under_way:
+            self._idle = anyio.Event()
+            await self._idle.wait()
+
+    def check(self) -> None:
+        """End the channel when its client may not be here any longer."""
+        if self._feed is not None:
+            self._feed.check()
+
+    def cancel_calls(self) -> None:
+        """Give up what is under way."""
+        for cancel in list(self._live.calls.values()):
+            cancel()
+
+    def end_listening(self) -> None:
+        """End every listen request, each with its answer."""
+        for key in list(self._listening):
+            self._finish_listening(key)
+
+    def close(self) -> None:
+        """Forget the client; calls under way go on and nobody hears of them. Idempotent."""
+        for _, feed in self._listening.values():
+            feed.close()
+        self._listening.clear()
+        if self._feed is not None:
+            self._feed.close()
+        self._machinery.legacy.decline_all(self._live)
+        self._machinery.given.sessions.end(self._nonce)
+
+    def _take(self, message: Inbound) -> None:
+        """Do what a message asks for; its answer, if one is owed, comes on the channel."""
+        if message.answer is not None:
+            self._machinery.legacy.take_answer(message, self._live)
+        elif message.is_request:
+            self._under_way += 1
+            self._tasks.start_soon(self._answer, message)
+        elif not self._end_listening(message):
+            self._machinery.legacy.take_notification(message, self._live)
+
+    async def _answer(self, message: Inbound) -> None:
+        era: Era = "modern" if message.is_modern else "legacy"
+        try:
+            if era == "modern":
+                answer = await self._answer_modern(message)
+            else:
+                answer = await self._answer_legacy(message)
+        except Malformed as error:
+            answer = self._machinery.answering.malformed(error, era)
+        finally:
+            self._under_way -= 1
+            self._idle.set()
+        if answer is not None:
+            await self._send(answer.message)
+
+    async def _answer_modern(self, message: Inbound) -> Answer | None:
+        revision = check_envelope(message)
+        check_revision(message, revision)
+        wanted = wanted_by(message) if message.method == "subscriptions/listen" else None
+        machinery = self._machinery
+        asked = machinery.modern.asked(message, revision, self._caller, self)
+        answer = await machinery.answering.answer_unless_cancelled(asked, self._live.calls)
+        if wanted is None or answer is None or answer.admitted is None:
+            return answer
+        key = bytes(asked.id)
+        subscriber = Subscriber(self._outlet.offer, lambda: self._finish_listening(key), asked.id)
+        feed = Feed(machinery.given, asked.call, answer.admitted.principal, subscriber)
+        self._listening[key] = (asked, feed)
+        self._outlet.offer(subscribe(feed, wanted, machinery.given.views, asked.call, asked.id))
+        return None
+
+    async def _answer_legacy(self, message: Inbound) -> Answer | None:
+        legacy = self._machinery.legacy
+        if message.method == "ping":
+            return Answer(legacy.pong(message))
+        if message.method == "initialize":
+            return await self._initialize(message)
+        if self._session is None:
+            raise Malformed(
+                codes.INVALID_REQUEST, "Send 'initialize' first.", request_id=message.id
+            )
+        asked = legacy.asked(message, self._caller, self._session, self._live, self)
+        return await legacy.run(asked, self._live, lambda: self._feed)
+
+    async def _initialize(self, message: Inbound) -> Answer:
+        given = self._machinery.given
+        shaken = self._machinery.legacy.handshake(message)
+        answer = await self._machinery.legacy.initialize(message, self._caller, shaken)
+        if answer.admitted is None:
+            return answer
+        principal = answer.admitted.principal
+        self._session = Session(
+            revision=shaken.revision,
+            client_capabilities=shaken.client_capabilities,
+            principal=principal.name,
+            tenant=principal.tenant,
+            virtual_server=self._caller.virtual_server,
+            nonce=self._nonce,
+        )
+        self._live.client_info = shaken.client_info
+        if self._feed is not None:
+            self._feed.close()
+        subscriber = Subscriber(self._outlet.offer, self._outlet.end)
+        call = self._machinery.calls.standing(self._caller, "stream")
+        self._feed = Feed(given, call, principal, subscriber)
+        self._feed.tell_lists(LIST_KINDS)
+        return answer
+
+    def _end_listening(self, message: Inbound) -> bool:
+        """Whether a notification cancelled a listen request; nothing more is sent for it then."""
+        if message.method != "notifications/cancelled" or "requestId" not in message.params:
+            return False
+        listening = self._listening.pop(bytes(message.params["requestId"]), None)
+        if listening is None:
+            return False
+        listening[1].close()
+        return True
+
+    def _finish_listening(self, key: bytes) -> None:
+        listening = self._listening.pop(key, None)
+        if listening is not None:
+            asked, feed = listening
+            feed.close()
+            self._outlet.offer(
+                wire.listen_end(asked.id, asked.call.id, self._machinery.server_info)
+            )
+
+    async def _send(self, message: bytes) -> None:
+        self._outlet.offer(message)
+        await self._outlet.room()
+
+
+def new_nonce() -> str:
+    """What tells one session from all others."""
+    return secrets.token_urlsafe(NONCE_BYTES)

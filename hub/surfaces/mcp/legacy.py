@@ -1,0 +1,234 @@
+"""The legacy era over Streamable HTTP: sessions, server requests, one stream for server messages.
+
+Source: 2025-03-26 to 2025-11-25 Streamable HTTP; mcp.md S14 to S18.
+"""
+
+import secrets
+from functools import partial
+from typing import Final
+
+import anyio
+from msgspec import Raw
+
+from hub.domain.announcement import LIST_KINDS
+from hub.domain.outcome import Refusal
+from hub.surfaces.asgi import JSON
+from hub.surfaces.mcp.answering import SILENT, Answer
+from hub.surfaces.mcp.arrival import Arrival, Turned, call_header, unknown_session
+from hub.surfaces.mcp.collaborators import LiveSession
+from hub.surfaces.mcp.event_stream import EventStream
+from hub.surfaces.mcp.feed import Feed
+from hub.surfaces.mcp.inbound import Inbound, Malformed, parse
+from hub.surfaces.mcp.legacy_requests import batch_of
+from hub.surfaces.mcp.listen import Subscriber
+from hub.surfaces.mcp.machinery import Machinery, identified
+from hub.surfaces.mcp.reply import Reply
+from hub.surfaces.mcp.session_ids import Session, SessionIds
+from hub.wire_errors import CANCELLED, Words, refused
+from mcp_wire import codes
+from mcp_wire.jsonrpc import encode_error
+from mcp_wire.revisions import LEGACY_REVISIONS, MODERN_REVISIONS
+
+_POST_ONLY: Final = ((b"allow", b"POST"),)
+
+
+class LegacyHttp:
+    """Answers legacy POSTs, and keeps the streams of sessions."""
+
+    def __init__(self, machinery: Machinery, ids: SessionIds) -> None:
+        self._machinery = machinery
+        self._given = machinery.given
+        self._answering = machinery.answering
+        self._calls = machinery.calls
+        self._requests = machinery.legacy
+        self._ids = ids
+        self._feeds: dict[str, Feed] = {}
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams for server messages are open."""
+        return len(self._feeds)
+
+    async def post(self, message: Inbound, arrival: Arrival) -> None:
+        """Answer one POST with one message in it."""
+        if message.method == "initialize" and message.is_request:
+            await self._initialize(message, arrival)
+            return
+        session, live = self._session_of(arrival)
+        if message.method == "ping" and message.is_request:
+            self._own(session, arrival)
+            await arrival.respond(200, self._requests.pong(message), (JSON,))
+        elif message.is_request:
+            await self._answer(message, session, live, arrival)
+        else:
+            self._own(session, arrival)
+            self._take(message, live)
+            await arrival.respond(202)
+
+    async def post_batch(self, body: bytes, arrival: Arrival) -> None:
+        """Answer one POST with several messages in it, each its own call (2025-03-26)."""
+        session, live = self._session_of(arrival)
+        items = batch_of(body, session.revision)
+        self._own(session, arrival)
+        answers: list[bytes] = []
+
+        async def answer(item: Raw) -> None:
+            answered = await self._answer_in_batch(item, session, live, arrival)
+            if answered is not None:
+                answers.append(answered)
+
+        async with anyio.create_task_group() as batch:
+            for item in items:
+                batch.start_soon(answer, item)
+        if answers:
+            await arrival.respond(200, b"[%b]" % b",".join(answers), (JSON,))
+        else:
+            await arrival.respond(202)
+
+    async def stream(self, arrival: Arrival) -> None:
+        """Serve the session's stream for server messages; a newer one takes over (S18)."""
+        if b"mcp-session-id" not in arrival.fields or _is_modern(arrival):
+            await arrival.respond(405, headers=_POST_ONLY)
+            return
+        session, live = self._session_of(arrival)
+        self._own(session, arrival)
+        if not arrival.accepts_stream():
+            raise Turned(406, Words(code=codes.INVALID_REQUEST, message="Accept event streams."))
+        call = self._calls.standing(arrival.caller, "GET")
+        if not self._given.views.admits(call):
+            raise Turned(403, refused(Refusal("virtual_server"), "GET", "legacy"))
+        if live.hang_up is not None:
+            live.hang_up()
+        stream = EventStream(arrival, self._given.tasks, self._given.heartbeat_s)
+        subscriber = Subscriber(stream.offer, stream.end)
+        feed = Feed(self._given, call, self._given.views.principal(call), subscriber)
+        live.hang_up = stream.end
+        self._feeds[session.nonce] = feed
+        try:
+            feed.tell_lists(LIST_KINDS)
+            for uri in live.subscribed:
+                feed.tell_resource(uri)
+            if live.restored:
+                live.restored = False
+                for kind in LIST_KINDS:
+                    subscriber.list_changed(kind)
+            await stream.serve((), feed.check)
+        finally:
+            feed.close()
+            if self._feeds.get(session.nonce) is feed:
+                del self._feeds[session.nonce]
+                live.hang_up = None
+
+    async def delete(self, arrival: Arrival) -> None:
+        """End a session: its id is unknown from now on."""
+        if _is_modern(arrival):
+            await arrival.respond(405, headers=_POST_ONLY)
+            return
+        session, _ = self._session_of(arrival)
+        self._own(session, arrival)
+        self._given.sessions.end(session.nonce)
+        await arrival.respond(204)
+
+    def end_streams(self) -> None:
+        """End every open stream."""
+        for feed in list(self._feeds.values()):
+            feed.dismiss()
+
+    async def _initialize(self, message: Inbound, arrival: Arrival) -> None:
+        shaken = self._requests.handshake(message)
+        answer = await self._requests.initialize(message, arrival.caller, shaken)
+        if answer.admitted is None:
+            self._note_unauthenticated(answer, arrival)
+            await arrival.answer(answer, "")
+            return
+        principal = answer.admitted.principal
+        session = Session(
+            revision=shaken.revision,
+            client_capabilities=shaken.client_capabilities,
+            principal=principal.name,
+            tenant=principal.tenant,
+            virtual_server=arrival.caller.virtual_server,
+            nonce=secrets.token_urlsafe(12),
+        )
+        self._given.sessions.begin(session.nonce).client_info = shaken.client_info
+        headers = (
+            JSON,
+            call_header(answer.admitted.call.id),
+            (b"mcp-session-id", self._ids.seal(session).encode("ascii")),
+        )
+        await arrival.respond(200, answer.message, headers)
+
+    async def _answer(
+        self, message: Inbound, session: Session, live: LiveSession, arrival: Arrival
+    ) -> None:
+        reply = Reply(arrival, self._given.tasks, self._given.heartbeat_s, None)
+        try:
+            asked = self._requests.asked(message, arrival.caller, session, live, reply)
+            reply.headers = (call_header(asked.call.id),)
+            reply.on_gone = partial(self._requests.decline_questions, asked, live)
+            answer = await self._requests.run(asked, live, partial(self._feeds.get, session.nonce))
+        except BaseException:
+            reply.give_up()
+            raise
+        if answer is None:
+            error = encode_error(message.id, CANCELLED, "The request was cancelled.")
+            answer = Answer(error)
+        self._note_unauthenticated(answer, arrival)
+        await reply.finish(answer)
+
+    async def _answer_in_batch(
+        self, item: Raw, session: Session, live: LiveSession, arrival: Arrival
+    ) -> bytes | None:
+        try:
+            message = parse(item)
+            if not message.is_request:
+                self._take(message, live)
+                return None
+            if message.method == "ping":
+                return self._requests.pong(message)
+            if message.method == "initialize":
+                raise Malformed(codes.INVALID_REQUEST, "Not in a batch.", request_id=message.id)
+            asked = self._requests.asked(message, arrival.caller, session, live, SILENT)
+        except Malformed as error:
+            return self._answering.malformed(error, "legacy").message
+        answer = await self._requests.run(asked, live, partial(self._feeds.get, session.nonce))
+        return None if answer is None else answer.message
+
+    def _take(self, message: Inbound, live: LiveSession) -> None:
+        if message.answer is not None:
+            self._requests.take_answer(message, live)
+        else:
+            self._requests.take_notification(message, live)
+
+    def _session_of(self, arrival: Arrival) -> tuple[Session, LiveSession]:
+        """The session that a request names. Raises Turned: 400 without an id, 404 for unknown ones."""
+        revision = arrival.fields.get(b"mcp-protocol-version")
+        if revision is not None and revision not in LEGACY_REVISIONS:
+            raise Turned(
+                400, Words(code=codes.INVALID_REQUEST, message="Unsupported protocol version.")
+            )
+        session_id = arrival.fields.get(b"mcp-session-id")
+        if session_id is None:
+            raise Turned(
+                400, Words(code=codes.INVALID_REQUEST, message="Mcp-Session-Id is missing.")
+            )
+        session = self._ids.unseal(session_id)
+        live = None
+        if session is not None and session.virtual_server == arrival.caller.virtual_server:
+            live = self._given.sessions.resume(session.nonce)
+        if session is None or live is None:
+            raise unknown_session()
+        return session, live
+
+    def _own(self, session: Session, arrival: Arrival) -> None:
+        """Raises Turned unless the session is the caller's own; for what passes no pipeline."""
+        if not session.belongs_to(identified(self._machinery, arrival.caller)):
+            raise unknown_session()
+
+    def _note_unauthenticated(self, answer: Answer, arrival: Arrival) -> None:
+        if answer.unauthenticated:
+            self._given.refused_before_identify(arrival.caller.evidence.peer, "unauthenticated")
+
+
+def _is_modern(arrival: Arrival) -> bool:
+    return arrival.fields.get(b"mcp-protocol-version") in MODERN_REVISIONS

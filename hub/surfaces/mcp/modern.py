@@ -1,0 +1,152 @@
+"""The modern era over HTTP: every POST stands for itself.
+
+Source: 2026-07-28 Streamable HTTP; mcp.md S1 to S9, S12 to S16.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from hub.pipeline import Admitted
+from hub.surfaces.mcp import wire
+from hub.surfaces.mcp.answering import SILENT, Answer, Asked, Cancellation
+from hub.surfaces.mcp.arrival import Arrival, call_header
+from hub.surfaces.mcp.event_stream import EventStream
+from hub.surfaces.mcp.feed import Feed
+from hub.surfaces.mcp.inbound import (
+    Inbound,
+    Mismatch,
+    check_envelope,
+    check_headers,
+    check_revision,
+)
+from hub.surfaces.mcp.listen import Subscriber, Wanted, subscribe, wanted_by
+from hub.surfaces.mcp.machinery import Machinery
+from hub.surfaces.mcp.reply import Reply
+from hub.wire_errors import Words
+from mcp_wire import codes
+from mcp_wire.headers import find_param_mismatch
+
+
+class ModernHttp:
+    """Answers modern POSTs."""
+
+    def __init__(self, machinery: Machinery) -> None:
+        self._machinery = machinery
+        self._given = machinery.given
+        self._answering = machinery.answering
+        self._requests = machinery.modern
+        self._listening: set[ListenStream] = set()
+
+    @property
+    def open_streams(self) -> int:
+        """How many listen streams are open."""
+        return len(self._listening)
+
+    def end_streams(self) -> None:
+        """End every listen stream gracefully."""
+        for stream in list(self._listening):
+            stream.end()
+
+    async def post(self, message: Inbound, arrival: Arrival) -> None:
+        """Answer one POST; closing its response stream cancels the request (S14)."""
+        if message.answer is not None:
+            words = Words(code=codes.INVALID_REQUEST, message="Answers are not sent in this era.")
+            await arrival.refuse(400, words, message.id)
+            return
+        if not message.is_request:
+            await arrival.respond(202)
+            return
+        revision = check_envelope(message)
+        check_headers(message, revision, arrival.fields)
+        check_revision(message, revision)
+        if message.method == "subscriptions/listen":
+            await self._listen(message, revision, arrival)
+        else:
+            await self._answer(message, revision, arrival)
+
+    async def _answer(self, message: Inbound, revision: str, arrival: Arrival) -> None:
+        cancellation = Cancellation()
+        reply = Reply(arrival, self._given.tasks, self._given.heartbeat_s, cancellation.cancel)
+        try:
+            check = _param_check(message, arrival) if message.method == "tools/call" else None
+            asked = self._requests.asked(message, revision, arrival.caller, reply, check)
+            reply.headers = (call_header(asked.call.id),)
+            async with cancellation:
+                answer = await self._answering.answer(asked)
+        except TimeoutError:
+            reply.give_up()
+            return
+        except BaseException:
+            reply.give_up()
+            raise
+        self._note_unauthenticated(answer, arrival)
+        await reply.finish(answer)
+
+    async def _listen(self, message: Inbound, revision: str, arrival: Arrival) -> None:
+        if not arrival.accepts_stream():
+            words = Words(code=codes.INVALID_REQUEST, message="Accept must allow event streams.")
+            await arrival.refuse(406, words, message.id)
+            return
+        wanted = wanted_by(message)
+        asked = self._requests.asked(message, revision, arrival.caller, SILENT)
+        answer = await self._answering.answer(asked)
+        if answer.admitted is None:
+            self._note_unauthenticated(answer, arrival)
+            await arrival.answer(answer, asked.call.id)
+            return
+        stream = ListenStream(self._machinery, asked, arrival)
+        self._listening.add(stream)
+        try:
+            await stream.serve(wanted, answer.admitted)
+        finally:
+            self._listening.discard(stream)
+
+    def _note_unauthenticated(self, answer: Answer, arrival: Arrival) -> None:
+        if answer.unauthenticated:
+            self._given.refused_before_identify(arrival.caller.evidence.peer, "unauthenticated")
+
+
+class ListenStream:
+    """One ``subscriptions/listen`` over HTTP, from acknowledgement to graceful end."""
+
+    def __init__(self, machinery: Machinery, asked: Asked, arrival: Arrival) -> None:
+        self._given = machinery.given
+        self._asked = asked
+        self._server_info = machinery.server_info
+        self._stream = EventStream(arrival, self._given.tasks, self._given.heartbeat_s)
+
+    def end(self) -> None:
+        """Answer the request, which ends the stream."""
+        call = self._asked.call
+        self._stream.offer(wire.listen_end(self._asked.id, call.id, self._server_info))
+        self._stream.end()
+
+    async def serve(self, wanted: Wanted, admitted: Admitted) -> None:
+        """Tell of what is wanted until one side ends it."""
+        asked = self._asked
+        subscriber = Subscriber(self._stream.offer, self.end, asked.id)
+        feed = Feed(self._given, asked.call, admitted.principal, subscriber)
+        try:
+            self._stream.offer(subscribe(feed, wanted, self._given.views, asked.call, asked.id))
+            await self._stream.serve((call_header(asked.call.id),), feed.check)
+        finally:
+            feed.close()
+
+
+def _param_check(message: Inbound, arrival: Arrival) -> Callable[[Admitted], None]:
+    """Compare ``Mcp-Param-*`` headers with arguments once the exposed schema is known (S4)."""
+
+    def check(admitted: Admitted) -> None:
+        exposure = admitted.exposure
+        if exposure is None or not exposure.param_headers:
+            return
+        arguments = message.params.get("arguments")
+        try:
+            problem = find_param_mismatch(exposure.param_headers, arguments, arrival.headers)
+        except (msgspec.DecodeError, RecursionError):
+            problem = "The arguments cannot be compared with their headers"
+        if problem is not None:
+            raise Mismatch(f"{problem}.")
+
+    return check

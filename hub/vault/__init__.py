@@ -1,0 +1,1 @@
+"""The installation's own secrets, and what is sealed with them."""

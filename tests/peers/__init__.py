@@ -1,0 +1,1 @@
+"""Real servers that tests talk to: on the official SDK, and one that misbehaves by script."""
