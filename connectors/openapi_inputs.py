@@ -165,13 +165,15 @@ class Inputs:
 
     def _field(self, name: str, schema: Json, encoding: Node, *, is_required: bool) -> Field:
         media_type = encoding.text("contentType").partition(",")[0].strip()
-        style = next((one for one in _STYLES["query"] if one == encoding.text("style")), "auto")
+        style: Style = next(
+            (one for one in _STYLES["query"] if one == encoding.text("style")), "auto"
+        )
         return Field(
             argument=self._add(name, "body", schema, is_required=is_required),
             name=name,
             style=style,
             explode=encoding.flag("explode", default=style in {"auto", "form"}),
-            is_binary=isinstance(schema, dict) and schema.get("contentEncoding") == "base64",
+            is_binary=isinstance(schema, dict) and schema.get("format") == "binary",
             media_type=media_type if _MEDIA_TYPE.fullmatch(media_type) else "",
         )
 

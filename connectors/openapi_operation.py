@@ -6,7 +6,14 @@ from msgspec import Raw, Struct
 
 Place = Literal["path", "query", "header", "cookie"]
 Style = Literal[
-    "simple", "label", "matrix", "form", "spaceDelimited", "pipeDelimited", "deepObject", "json",
+    "simple",
+    "label",
+    "matrix",
+    "form",
+    "spaceDelimited",
+    "pipeDelimited",
+    "deepObject",
+    "json",
     "auto",
 ]
 """``json`` is the JSON text; ``auto`` repeats arrays and says objects as their JSON text."""

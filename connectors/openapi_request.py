@@ -1,11 +1,12 @@
 """A tool call as the HTTP request of its operation."""
 
+import re
 import secrets
 from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import msgspec
 from msgspec import Raw, Struct
@@ -23,8 +24,10 @@ from connectors.openapi_values import (
     shape_of,
     text_of,
 )
-from mcp_wire.jsonrpc import encode, string_of
+from mcp_wire.jsonrpc import NULL, encode, string_of
 
+_PIECE: Final = re.compile(r"\{([^{}/]*)\}|[^{}]+|[{}]")
+_LITERAL: Final = "/%:@!$&'()*+,;=~-._"
 ACCEPT: Final = "application/json, */*;q=0.8"
 
 
@@ -85,20 +88,20 @@ def build_request(
     if unknown:
         raise BadArgumentsError(f"Unknown argument: {', '.join(unknown)}.")
     given = {
-        name: value
-        for name, value in arguments.items()
-        if shape_of(value) != "null" or _is_whole_body(operation.body, name)
+        parameter: arguments[parameter.argument]
+        for parameter in operation.parameters
+        if shape_of(arguments.get(parameter.argument, NULL)) != "null"
     }
     for parameter in operation.parameters:
-        if parameter.required and parameter.argument not in given:
+        if parameter.required and parameter not in given:
             raise BadArgumentsError(f"Missing argument: {parameter.argument}.")
     target = _path(operation, given, endpoint)
-    query = [*_query(operation, given), *own.query]
+    query = [*_query(given), *own.query]
     if query:
         target += "?" + "&".join(f"{name}={value}" for name, value in query)
-    media_type, body = _body(operation.body, given)
+    media_type, body = _body(operation.body, arguments)
     fields = header_lines({"User-Agent": user_agent(), **own.headers})
-    fields += _own_headers(operation, given, own, traceparent)
+    fields += _own_fields(given, own, traceparent)
     head = f"{operation.method} {target} HTTP/1.1\r\nHost: {endpoint.authority}\r\n"
     head += f"Accept: {ACCEPT}\r\n"
     if media_type:
@@ -110,9 +113,7 @@ def build_request(
 
 def _scheme_of(header: str, schemes: tuple[Scheme, ...]) -> Scheme | None:
     name = header.lower()
-    return next(
-        (one for one in schemes if name in {one.name.lower(), one.field.lower()}), None
-    )
+    return next((one for one in schemes if name in {one.name.lower(), one.field.lower()}), None)
 
 
 def _authorization(scheme: Scheme, value: str) -> str:
@@ -124,36 +125,133 @@ def _authorization(scheme: Scheme, value: str) -> str:
     return f"{prefix} {value}"
 
 
-def _is_whole_body(body: Body | None, argument: str) -> bool:
-    return body is not None and body.argument == argument
-
-
-def _path(operation: Operation, given: Mapping[str, Raw], endpoint: Endpoint) -> str:
+def _path(operation: Operation, given: Mapping[Parameter, Raw], endpoint: Endpoint) -> str:
     """The path with its parameters; none of them can make it lead somewhere else."""
-    path = operation.path
-    for parameter in _of_place(operation, "path"):
-        text = path_text(
-            parameter.name, given[parameter.argument], parameter.style, explode=parameter.explode
-        )
+    values = {
+        parameter.name: (parameter, value)
+        for parameter, value in given.items()
+        if parameter.place == "path"
+    }
+
+    def fill(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            return quote(match[0], safe=_LITERAL)
+        parameter, value = values[match[1]]
+        text = path_text(parameter.name, value, parameter.style, explode=parameter.explode)
         if not text.strip(".;,"):
-            raise BadArgumentsError(f"Argument {parameter.argument} must not be empty.")
-        path = path.replace("{" + parameter.name + "}", text)
+            raise BadArgumentsError(f"Argument {parameter.argument} must not be empty or dots.")
+        return text
+
+    path = _PIECE.sub(fill, operation.path)
     if any(unquote(part) in {".", ".."} for part in path.split("/")):
-        raise BadArgumentsError("An argument of the path must not be '.' or '..'.")
-    base = endpoint.target.partition("?")[0].rstrip("/")
-    return base + encoded(unquote(path), allow_reserved=True) if "%" not in path else base + path
+        raise BadArgumentsError("No part of the path may be '.' or '..'.")
+    return endpoint.target.partition("?")[0].rstrip("/") + path
 
 
-def _query(operation: Operation, given: Mapping[str, Raw]) -> list[tuple[str, str]]:
+def _query(given: Mapping[Parameter, Raw]) -> list[tuple[str, str]]:
     return [
         pair
-        for parameter in _of_place(operation, "query")
-        if parameter.argument in given
+        for parameter, value in given.items()
+        if parameter.place == "query"
         for pair in pairs_of(
             parameter.name,
-            given[parameter.argument],
+            value,
             parameter.style,
             explode=parameter.explode,
             allow_reserved=parameter.allow_reserved,
         )
     ]
+
+
+def _own_fields(
+    given: Mapping[Parameter, Raw], own: Authentication, traceparent: str | None
+) -> bytes:
+    """Header fields of this request: those of authentication take precedence over arguments."""
+    fields = {} if traceparent is None else {"traceparent": traceparent}
+    taken = {name.lower() for name in own.headers}
+    cookies = [f"{name}={value}" for name, value in own.cookies]
+    for parameter, value in given.items():
+        if parameter.place == "header" and parameter.name.lower() not in taken:
+            fields[parameter.name] = header_text(value, parameter.style, explode=parameter.explode)
+        elif parameter.place == "cookie":
+            text = header_text(value, parameter.style, explode=parameter.explode)
+            cookies.append(f"{parameter.name}={encoded(text)}")
+    if cookies and "cookie" not in taken:
+        fields["Cookie"] = "; ".join(cookies)
+    try:
+        return header_lines(fields)
+    except Misconfigured as error:
+        raise BadArgumentsError(f"An argument cannot be sent: {error}.") from error
+
+
+def _body(body: Body | None, arguments: Mapping[str, Raw]) -> tuple[str, bytes | None]:
+    """Media type and content of the body; neither when no argument is for it."""
+    if body is None:
+        return "", None
+    if body.argument:
+        if body.argument not in arguments:
+            if body.required:
+                raise BadArgumentsError(f"Missing argument: {body.argument}.")
+            return "", None
+        return _whole_body(body, arguments[body.argument])
+    given = [
+        (field, arguments[field.argument]) for field in body.fields if field.argument in arguments
+    ]
+    if not given and not body.required:
+        return "", None
+    return _made_body(body, given)
+
+
+def _whole_body(body: Body, value: Raw) -> tuple[str, bytes]:
+    if body.kind == "json":
+        return body.media_type, bytes(value)
+    if body.kind == "text":
+        return f"{body.media_type}; charset=utf-8", text_of(value).encode()
+    if body.kind == "binary":
+        return body.media_type, _decoded(body.argument, value)
+    try:
+        members = form_members(value)
+    except msgspec.DecodeError as error:
+        raise BadArgumentsError(f"Argument {body.argument} must be an object.") from error
+    fields = [(Field(argument=name, name=name), item) for name, item in members.items()]
+    return _made_body(body, fields)
+
+
+def _made_body(body: Body, given: Sequence[tuple[Field, Raw]]) -> tuple[str, bytes]:
+    if body.kind == "json":
+        return body.media_type, encode({field.name: value for field, value in given})
+    if body.kind == "form":
+        pairs = [
+            pair
+            for field, value in given
+            for pair in pairs_of(field.name, value, field.style, explode=field.explode)
+        ]
+        return body.media_type, "&".join(f"{name}={value}" for name, value in pairs).encode()
+    boundary = f"portico-{secrets.token_hex(16)}"
+    parts = [_part(field, item, boundary) for field, value in given for item in form_items(value)]
+    content = b"".join(parts) + f"--{boundary}--\r\n".encode()
+    return f"{body.media_type}; boundary={boundary}", content
+
+
+def _part(field: Field, value: Raw, boundary: str) -> bytes:
+    """One part of a multipart form (RFC 7578); names are escaped as browsers do."""
+    name = field.name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    disposition = f'form-data; name="{name}"'
+    if field.is_binary:
+        disposition += f'; filename="{name}"'
+        media_type, content = "application/octet-stream", _decoded(field.argument, value)
+    else:
+        is_json = shape_of(value) == "object" or field.style == "json"
+        media_type = "application/json" if is_json else "text/plain; charset=utf-8"
+        content = bytes(value) if is_json else text_of(value).encode()
+    head = f"--{boundary}\r\nContent-Disposition: {disposition}\r\n"
+    head += f"Content-Type: {field.media_type or media_type}\r\n\r\n"
+    return head.encode() + content + b"\r\n"
+
+
+def _decoded(argument: str, value: Raw) -> bytes:
+    text = string_of(value)
+    if text is not None:
+        with suppress(ValueError):
+            return b64decode(text, validate=True)
+    raise BadArgumentsError(f"Argument {argument} must be base64 text.")

@@ -29,6 +29,8 @@ MAX_NAME: Final = 40
 
 _TYPES: Final = ("array", "boolean", "integer", "number", "object", "string", "null")
 _HIDDEN: Final[dict[Direction, str]] = {"request": "readOnly", "response": "writeOnly"}
+_BYTES: Final = {"application/octet-stream": "binary"}
+"""How OpenAPI 3.1 says what 3.0 calls the format ``binary``."""
 _UNSAFE_NAME: Final = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -180,9 +182,9 @@ class SchemaMaker:
             schema["description"] = node.text("description")[:MAX_TEXT]
         self._add_properties(node, schema, way)
         self._add_subschemas(node, schema, way)
-        if node.text("format") == "binary":
-            schema.pop("format", None)
-            schema["contentEncoding"] = "base64"
+        if "binary" in {node.text("format"), _BYTES.get(node.text("contentMediaType"))}:
+            schema["format"] = "binary"
+            schema["contentEncoding"] = "base64"  # the only way to say bytes in JSON
         return _as_2020(node, schema) if self._document.nullable_is_keyword else schema
 
     def _referred(self, node: Node, way: _Way) -> Json:

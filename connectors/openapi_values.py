@@ -134,6 +134,4 @@ def _items(value: Raw) -> list[Raw]:
 
 
 def _members(value: Raw) -> Iterator[tuple[str, Raw]]:
-    return (
-        (key, item) for key, item in decode_members(value).items() if shape_of(item) != "null"
-    )
+    return ((key, item) for key, item in decode_members(value).items() if shape_of(item) != "null")

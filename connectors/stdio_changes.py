@@ -98,7 +98,7 @@ class Changes:
         asked: dict[str, Raw] = {
             flag: TRUE for feature, flag in _LISTS.items() if session.offers(feature, "listChanged")
         }
-        if self._wanted:
+        if self._wanted and session.offers("resources", "subscribe"):
             asked["resourceSubscriptions"] = raw(sorted(self._wanted))
         before, self._subscription = self._subscription, None
         self._honoured = frozenset()

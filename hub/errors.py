@@ -45,5 +45,5 @@ class StoreUnavailableError(PorticoError):
     """The database cannot be reached or does not answer; the same may work later."""
 
 
-class RecordUnavailable(PorticoError):
+class RecordUnavailable(PorticoError):  # noqa: N818 -- says what is the case
     """The record cannot be kept, so no call may run."""

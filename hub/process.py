@@ -155,13 +155,9 @@ def _check_door(hub: Hub, host: str) -> None:
 
 
 async def _tell(hub: Hub, origin: str, tell: Callable[[Started], None]) -> None:
-    server = hub.snapshots.current.tenants[DEFAULT_TENANT].virtual_servers[DEFAULT_VIRTUAL_SERVER]
-    first_listing = hub.upstreams.first_listing(server)
     hub.running.url = origin
     hub.directory.announce(origin)
-    if first_listing is not None:
-        with anyio.move_on_after(FIRST_TOOLS_S):
-            await first_listing
+    await hub.upstreams.tried(DEFAULT_TENANT, FIRST_TOOLS_S)
     snapshot = hub.snapshots.current
     tools = snapshot.tenants[DEFAULT_TENANT].virtual_servers[DEFAULT_VIRTUAL_SERVER].tools
     tell(

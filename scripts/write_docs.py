@@ -6,11 +6,13 @@ A generated document is never edited by hand.
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import typer
 
+from hub.administration.openapi_document import openapi_document
 from hub.cli.main import app
 from hub.config.json_schema import schema, schema_text
 
@@ -30,27 +32,30 @@ def configuration() -> str:
         "Unknown keys are errors. Editors check and complete the file with",
         "[portico.schema.json](portico.schema.json).",
         "",
-        *_table("The file", whole),
+        "## The file",
+        "",
+        *_table(whole, sections),
     ]
     for name, section in sections.items():
         if name.endswith("Section"):
-            lines += _table(_title(name), section)
+            lines += [f"## {_title(name)}", "", section["description"], ""]
+            lines += _table(section, sections)
     return NOTE + "\n".join(lines).rstrip() + "\n"
 
 
-def _table(title: str, section: Schema) -> Iterator[str]:
-    yield f"## {title}"
-    yield ""
-    if title != "The file":
-        yield from (section.get("description", ""), "")
-    yield "| Key | Type | Default | Meaning |"
-    yield "|---|---|---|---|"
+def _table(section: Schema, sections: Mapping[str, Schema]) -> Iterator[str]:
+    yield from ("| Key | Type | Default | Meaning |", "|---|---|---|---|")
     required = section.get("required", ())
     for key, value in section["properties"].items():
         default = "required" if key in required else _default(value)
-        meaning = value.get("description", "").replace("|", "\\|")
-        yield f"| `{key}` | {_type(value)} | {default} | {meaning} |"
+        referred = sections.get(value.get("$ref", "").rpartition("/")[2], {})
+        meaning = value.get("description") or referred.get("description", "")
+        yield f"| `{key}` | {_type(value)} | {default} | {_cell(meaning)} |"
     yield ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _title(name: str) -> str:
@@ -127,7 +132,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
         yield from ("| Option | Meaning |", "|---|---|")
         for option in options:
             names = ", ".join(f"`{one}`" for one in (*option.opts, *option.secondary_opts))
-            yield f"| {names} | {(option.help or '').replace('|', chr(92) + '|')} |"
+            yield f"| {names} | {_cell(option.help or '')} |"
         yield ""
     if example:
         yield from ("```console", f"$ {example.strip()}", "```", "")
@@ -138,8 +143,14 @@ def _metavar(argument: Any) -> str:
     return shown if argument.required else f"[{shown}]"
 
 
+def admin_api() -> str:
+    """The OpenAPI document of the admin API; also served at ``/api/openapi.json``."""
+    return json.dumps(openapi_document(version("portico")), indent=2, ensure_ascii=False) + "\n"
+
+
 GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "portico.schema.json": schema_text,
+    "admin-api.json": admin_api,
     "CONFIGURATION.md": configuration,
     "COMMANDS.md": commands,
 }

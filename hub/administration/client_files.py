@@ -96,7 +96,9 @@ def read_client_file(document: Any, around: Surroundings) -> Imported:
     dialect, servers = found
     specs: dict[str, UpstreamSpec] = {}
     notes: list[Note] = []
-    for key, entry in servers.items():
+    for key, written in servers.items():
+        # Goose once kept everything but ``enabled`` one level deeper.
+        entry = {**written, **_dict(written.get("config"))}
         name = upstream_name(str(key), specs)
         try:
             section = checked(_section(entry, dialect, around))

@@ -163,7 +163,8 @@ async def export(desk: Desk, _: Principal, tenant: str, request: ExportRequest) 
     document = document_of(desired_from(tenant, specs))
     settings = {name: desk.settings[name] for name in SETTINGS if desk.settings.get(name)}
     head = {key: document.pop(key) for key in ("version", "tenant")}
-    return Exported(text=to_yaml({**head, **settings, **document}))
+    whole = {**head, **settings, **document}
+    return Exported(text=await anyio.to_thread.run_sync(to_yaml, whole))
 
 
 def settings_of(file: PorticoFile) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from hub.domain.catalog import KINDS, UpstreamStatus, VirtualServer
 from hub.domain.desired import UpstreamSpec
 from hub.domain.principal import ANONYMOUS, Principal
 from hub.errors import NotFoundError, StoreUnavailableError
+from hub.policy.explain import explain as explain_decision
 from hub.snapshot import TenantSnapshot
 
 _BYTES_PER_TOKEN = 4
@@ -97,6 +98,7 @@ class Explanation(Shape):
     layer: str
     rule: str = ""
     reason: str
+    grants: tuple[str, ...] = Field((), description="Every grant of the principal that names it.")
 
 
 class LogLines(Shape):
@@ -141,30 +143,29 @@ async def list_capabilities(
 async def explain(desk: Desk, _: Principal, tenant: str, request: ExplainRequest) -> Explanation:
     """Why a principal may, or may not, use a capability: layer, rule, sentence.
 
-    Raises NotFoundError for a principal, virtual server or capability that does not exist.
+    Raises NotFoundError for a principal or virtual server that does not exist.
     """
     serving = _serving(desk, tenant)
     server = _server(serving, request.virtual_server)
     caller = await _caller(desk, tenant, request.principal)
-    exposures = [
-        found
+    explained = [
+        explain_decision(
+            caller,
+            server.name,
+            kind,
+            request.capability,
+            virtual_servers=serving.virtual_servers,
+            tables=serving.tables,
+        )
         for kind in KINDS
-        if (found := server.of_kind(kind).get(request.capability)) is not None
     ]
-    if not exposures:
-        known = [name for kind in KINDS for name in server.of_kind(kind)]
-        hint = did_you_mean(request.capability, known)
-        raise NotFoundError(f"'{server.name}' exposes no '{request.capability}'{hint or '.'}")
-    decision = serving.tables.decide(caller, exposures[0])
-    if decision.allowed:
-        reason = f"{decision.rule or server.name} allows it"
-    elif caller.kind == ANONYMOUS:
-        reason = f"'{server.name}' is not open to anonymous callers"
-    else:
-        shown = ", ".join(sorted(caller.groups)) or "no group"
-        reason = f"no grant of '{caller.name}' ({shown}) names it"
+    found = next((item for item in explained if item.existence != "absent"), explained[0])
     return Explanation(
-        allowed=decision.allowed, layer=decision.layer, rule=decision.rule, reason=reason
+        allowed=found.decision.allowed,
+        layer=found.decision.layer,
+        rule=found.decision.rule,
+        reason=found.reason,
+        grants=found.matching_grants,
     )
 
 

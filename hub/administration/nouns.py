@@ -14,6 +14,7 @@ from hub.administration import (
     inspection,
     keys,
     principals,
+    record,
     upstreams,
     virtual_servers,
 )
@@ -246,6 +247,11 @@ FUNCTIONS: Final[tuple[Function[Any], ...]] = (
         "access.explain", "GET /explain", inspection.explain,
         request=inspection.ExplainRequest, answer=inspection.Explanation,
         query=("principal", "capability", "virtual_server"),
+    ),
+    function(
+        "audit.entries", "GET /audit/entries", record.entries,
+        request=record.EntriesRequest, answer=record.Entries,
+        query=("principal", "capability", "outcome", "since", "until", "text", "limit"),
     ),
 )  # fmt: skip
 """In the order of the documentation."""

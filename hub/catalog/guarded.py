@@ -1,7 +1,7 @@
 """A connector behind its circuit, which knows how many requests are under way."""
 
-from collections.abc import AsyncGenerator, Callable
-from typing import Final, Self
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Final, Protocol, Self, runtime_checkable
 
 from connectors.errors import Unreachable
 from connectors.outcome import Event, Failure, Outcome, Result
@@ -10,6 +10,16 @@ from hub.catalog.circuit import Circuit
 
 _COUNTED: Final = frozenset(("unreachable", "timeout", "disconnected", "violation"))
 _SERVER_ERROR: Final = 500
+
+
+@runtime_checkable
+class Talkative(Protocol):
+    """A connector whose upstream has a standard error of its own."""
+
+    @property
+    def logs(self) -> Sequence[str]:
+        """Its last lines, oldest first."""
+        ...
 
 
 class GuardedConnector:
@@ -21,6 +31,11 @@ class GuardedConnector:
         self._connector = connector
         self._in_flight = 0
         self._idle: Callable[[], None] | None = None
+
+    @property
+    def logs(self) -> Sequence[str]:
+        """What its children said lately; nothing where it has no children."""
+        return self._connector.logs if isinstance(self._connector, Talkative) else ()
 
     async def open(self) -> ServerIdentity:
         """See :meth:`connectors.protocol.Connector.open`."""

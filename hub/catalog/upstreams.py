@@ -149,6 +149,17 @@ class Upstreams:
         await found.refresh()
         return found.status
 
+    def logs(self, tenant: str, upstream: str) -> Sequence[str]:
+        """The last lines that an upstream's children wrote to standard error, oldest first."""
+        found = self._tenants.get(tenant, {}).get(upstream)
+        return found.connector.logs if found is not None else ()
+
+    async def tried(self, tenant: str, within_s: float) -> None:
+        """Wait until each upstream answered or failed once, but no longer than that."""
+        with anyio.move_on_after(within_s):
+            for upstream in list(self._tenants.get(tenant, {}).values()):
+                await upstream.ready.wait()
+
     def watch(self, tenant: str, upstream: str, uris: frozenset[str]) -> None:
         """Have updates of exactly these resources of an upstream announced."""
         found = self._tenants.get(tenant, {}).get(upstream)

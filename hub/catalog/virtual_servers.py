@@ -5,6 +5,7 @@ upstream, each once for equal definitions and overrides, and, as it is, what nob
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from types import MappingProxyType
 
 from msgspec import Struct
@@ -18,6 +19,8 @@ from hub.domain.call import DEFAULT_VIRTUAL_SERVER
 from hub.domain.catalog import KINDS, CapabilityId, Exposure, Kind
 from hub.domain.desired import GrantSpec, Include, Override, Prefix
 from hub.policy.tables import mask_of, mask_of_all
+
+_Precedence = tuple[bool, bool, str, str, str]
 
 
 class Bits:
@@ -74,20 +77,32 @@ class PartSpec(Struct, frozen=True, kw_only=True):
 class Part:
     """What one virtual server exposes of one upstream; compared by identity."""
 
-    __slots__ = ("_all", "_masks", "exposures", "made", "problems", "shadowed", "upstream_bits")
+    __slots__ = (
+        "_all",
+        "_masks",
+        "exposures",
+        "made",
+        "problems",
+        "shadowed",
+        "upstream_bits",
+        "wants",
+    )
 
     def __init__(
         self,
         upstream: str,
         bit: int,
         made: Mapping[tuple[CapabilityId, str], Made] = MappingProxyType({}),
-        shadowed: Sequence[Exposure] = (),
+        shadowed: Sequence[Made] = (),
         problems: Sequence[str] = (),
     ) -> None:
         self.upstream_bits: Mapping[str, int] = {upstream: bit}
         self.made = made
         """By key of the want."""
-        self.shadowed = tuple(shadowed)
+        self.shadowed = tuple(one.exposure for one in shadowed)
+        """What has no name here: its exposures show nothing."""
+        self.wants = (*(one.want for one in made.values()), *(one.want for one in shadowed))
+        """Everything that is included."""
         self.problems = (
             *problems,
             *(problem for one in made.values() for problem in one.problems),
@@ -126,15 +141,17 @@ def part_of(
     """What a configured virtual server includes of an upstream; nothing where it was never listed."""
     if definitions is None:
         return Part(spec.upstream, bits.of("", spec.upstream))
-    wants = [
-        Want(
-            described=selected.described,
-            override=selected.override,
-            label=_label(selected),
-            default_label=_default_label(spec.virtual_server, selected),
+    wants: list[Want] = []
+    for selected in select(spec.includes, definitions):
+        yield
+        wants.append(
+            Want(
+                described=selected.described,
+                override=selected.override,
+                label=_label(selected),
+                default_label=_default_label(spec.virtual_server, selected),
+            )
         )
-        for selected in select(spec.includes, definitions)
-    ]
     notes = list(unmatched(spec.includes, definitions))
     return (yield from _build(spec, wants, names, bits, before, notes))
 
@@ -164,15 +181,15 @@ def _wants_of_default(
     wants: dict[tuple[CapabilityId, str], Want] = {}
     included: set[CapabilityId] = set()
     for part in others:
-        included.update(exposure.capability for exposure in part.shadowed)
-        for made in part.made.values():
+        for want in part.wants:
             yield
-            included.add(made.exposure.capability)
+            included.add(want.described.definition.id)
+            made = part.made.get(want.key)
             repeated = Want(
-                described=made.want.described,
-                override=made.want.override,
-                label=made.want.default_label or "",
-                origin=made.exposure,
+                described=want.described,
+                override=want.override,
+                label=want.default_label or "",
+                origin=made.exposure if made is not None else None,
             )
             wants.setdefault(repeated.key, repeated)
     for selected in select(spec.includes, definitions):
@@ -185,6 +202,7 @@ def _wants_of_default(
         wants.setdefault(own.key, own)
     for kind in KINDS:
         for described in definitions.by_kind[kind]:
+            yield
             if described.definition.id not in included:
                 plain = Want(described=described)
                 wants[plain.key] = plain
@@ -201,10 +219,16 @@ def _build(
 ) -> Steps[Part]:
     """Give every want a name, a place and its bytes; what ``before`` made the same is kept."""
     made: dict[tuple[CapabilityId, str], Made] = {}
-    shadowed: list[Exposure] = []
+    shadowed: list[Made] = []
     problems = list(notes)
     taken: dict[CapabilityId, set[str]] = {}
-    for wish, want in sorted(((_wish(spec, want), want) for want in wants), key=_precedence):
+    wished: list[tuple[_Precedence, Wish, Want]] = []
+    for want in wants:
+        yield
+        wish = _wish(spec, want)
+        wished.append((_precedence(wish, want), wish, want))
+    wished.sort(key=itemgetter(0))
+    for _, wish, want in wished:
         yield
         kind = wish.capability.kind
         spoken_for = taken.setdefault(
@@ -214,7 +238,8 @@ def _build(
         known = before.made.get(want.key) if before is not None else None
         if name is None:
             name = next(candidates(wish, spec.prefix))
-            shadowed.append(_exposure(spec, want, name, Rewritten(fragment=b""), bits))
+            nothing = Rewritten(fragment=b"")
+            shadowed.append(Made(want, _exposure(spec, want, name, nothing, bits)))
             problems.append(f"{kind} {name!r} is shadowed: the name is another's")
         elif known is not None and _is_same(known, want, name):
             made[want.key] = Made(want, known.exposure, known.problems)
@@ -251,11 +276,11 @@ def _wish(spec: PartSpec, want: Want) -> Wish:
     )
 
 
-def _precedence(wished: tuple[Wish, Want]) -> tuple[bool, bool, tuple[CapabilityId, str]]:
+def _precedence(wish: Wish, want: Want) -> _Precedence:
     """Who comes first among those that come together: written names, then those that stay as is."""
-    wish, want = wished
-    as_it_is = wish.capability.kind in ("resource", "template") or legal(wish.name, "") == wish.name
-    return not wish.explicit, not as_it_is, want.key
+    kind, original = wish.capability.kind, wish.capability.name
+    as_it_is = kind in ("resource", "template") or legal(wish.name, "") == wish.name
+    return not wish.explicit, not as_it_is, kind, original, want.label
 
 
 def _complaints(wish: Wish, name: str, shown: Rewritten) -> tuple[str, ...]:

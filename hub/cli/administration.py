@@ -54,7 +54,7 @@ class Administration:
         except httpx2.ConnectError:
             fail("The hub that holds the data directory does not answer; is it shutting down?")
         if not response.is_success:
-            problem = response.json()
+            problem = _problem_in(response)
             code = EXIT_REFUSED if response.status_code in _REFUSED_STATUS else EXIT_ERROR
             fail(problem.get("detail") or problem.get("title") or response.reason_phrase, code=code)
         return response.json() if response.content else None
@@ -74,6 +74,13 @@ async def administration(data: Path) -> AsyncIterator[Administration]:
         transport = httpx2.ASGITransport(hub.asgi)
         async with _client("http://127.0.0.1", _key_in(data), transport) as client:
             yield Administration(client, in_process=True)
+
+
+def _problem_in(response: httpx2.Response) -> Any:
+    """The problem that a response describes; one without a description has its status."""
+    if response.headers.get("content-type", "").startswith("application/problem+json"):
+        return response.json()
+    return {"title": f"{response.status_code} {response.reason_phrase}"}
 
 
 def _key_in(data: Path) -> str:

@@ -1,13 +1,21 @@
 """Commands about the record: ``portico audit tail | search | verify | export``."""
 
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec import to_builtins
 
+from hub.audit.export import export as export_record
+from hub.audit.reading import Filters
+from hub.audit.signatures import last_checkpoint_in, read_public_keys
+from hub.audit.verify import verify as verify_record
 from hub.cli.administration import administration
 from hub.cli.options import Data, Json, data_of, run
-from hub.cli.printing import show_json, show_table
+from hub.cli.printing import EXIT_REFUSED, say, show_json, show_table
+from hub.vault.key_ring import load_or_create
 
 audit = typer.Typer(no_args_is_help=True, help="The record: look, verify, export.")
 
@@ -47,7 +55,7 @@ def search(
     """
     query = {
         "principal": principal,
-        "target": capability,
+        "capability": capability,
         "outcome": outcome,
         "since": since,
         "until": until,
@@ -84,3 +92,62 @@ def _show(found: Any, *, json: bool) -> None:
             for entry in found["items"]
         ],
     )
+
+
+@audit.command()
+def verify(
+    against: Annotated[
+        Path | None,
+        typer.Option(help="A checkpoint kept elsewhere: finds a tail removed since.", exists=True),
+    ] = None,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(help="PEM file; else the keys of this data directory.", exists=True),
+    ] = None,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Check the whole record offline; exit 3 when anything was altered, removed or reordered.
+
+    Example: portico audit verify --against checkpoint.json
+    """
+    directory = data_of(data)
+    if public_key is not None:
+        keys = read_public_keys(public_key.read_bytes())
+    else:
+        keys = load_or_create(directory, datetime.now(UTC)).public_keys()
+    checkpoint = last_checkpoint_in(against.read_bytes()) if against is not None else None
+    report = verify_record(directory / "record", public_keys=keys, against=checkpoint)
+    if json:
+        show_json({"intact": report.intact, **to_builtins(report)})
+    else:
+        for finding in report.findings:
+            say(f"{finding.file}:{finding.line}: {finding.kind}: {finding.detail}")
+        say(
+            f"{'Intact' if report.intact else 'NOT INTACT'}: {len(report.writers)} chains, "
+            f"{report.checkpoints} checkpoints, {report.uncovered_lines} lines since the last one."
+        )
+    if not report.intact:
+        raise typer.Exit(EXIT_REFUSED)
+
+
+@audit.command()
+def export(
+    principal: Principal = None,
+    capability: Capability = None,
+    since: Since = None,
+    until: Until = None,
+    data: Data = None,
+) -> None:
+    """Print entries with proofs, one JSON line each, for whoever verifies them elsewhere.
+
+    Example: portico audit export --since 2026-11-01T00:00:00Z > evidence.jsonl
+    """
+    filters = Filters(
+        principal=principal or "",
+        capability=capability or "",
+        since=datetime.fromisoformat(since) if since else None,
+        until=datetime.fromisoformat(until) if until else None,
+    )
+    for line in export_record(data_of(data) / "record", filters):
+        sys.stdout.buffer.write(line)

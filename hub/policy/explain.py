@@ -75,6 +75,8 @@ def _decide(
     decision = tables.decide(principal, exposure)
     if not decision.allowed:
         return decision, f"No grant of {principal.name} names {exposure.name!r}."
+    if decision.layer == "role":
+        return decision, f"{principal.name} has the role {decision.rule}."
     if decision.rule == "anonymous":
         return decision, f"The virtual server {server.name!r} is open to anonymous callers."
     return decision, f"Grant {decision.rule} names it."

@@ -9,7 +9,7 @@ Each upstream has one bit, which says who may know how it is doing.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Literal, Protocol
 
 from msgspec import Struct
 
@@ -17,8 +17,14 @@ from hub.domain.call import DEFAULT_VIRTUAL_SERVER
 from hub.domain.catalog import KINDS, Exposure, Kind, VirtualServer
 from hub.domain.desired import GrantSpec
 from hub.domain.grant import Decision, View
-from hub.domain.principal import ANONYMOUS, Principal
+from hub.domain.principal import ANONYMOUS, Principal, Role
 from hub.policy.patterns import Patterns, patterns_of
+
+PLATFORM: Final[Role] = "platform_admin"
+"""Whoever runs the installation may use everything in it; every call is recorded as theirs."""
+
+ViewKey = tuple[int, ...] | Literal["all", "open"]
+"""What a view is made from: indexes of grants, everything, or what is open to anybody."""
 
 
 class Exposing(Protocol):
@@ -74,32 +80,38 @@ class Tables:
                 self._by_group.setdefault(grant.group, []).append(index)
             elif grant.principal is not None:
                 self._by_principal.setdefault(grant.principal, []).append(index)
-        self._views: dict[tuple[int, ...] | None, View] = {}
+        self._views: dict[ViewKey, View] = {}
 
     def view_of(self, principal: Principal) -> View:
         """The view of a principal. Equal grants give the same object."""
-        indexes = None if principal.kind == ANONYMOUS else self._grants_of(principal)
-        view = self._views.get(indexes)
+        key = self._view_key(principal)
+        view = self._views.get(key)
         if view is None:
-            view = self._views[indexes] = self._compile(indexes)
+            view = self._views[key] = self._compile(key)
         return view
 
     def decide(self, principal: Principal, exposure: Exposure) -> Decision:
         """Whether ``principal`` may list, search and call ``exposure``; denied unless granted."""
         if not self.view_of(principal).allows(exposure.bit):
             return Decision(allowed=False, layer="grant")
-        if principal.kind == ANONYMOUS:
+        key = self._view_key(principal)
+        if key == "open":
             return Decision(allowed=True, layer="virtual_server", rule="anonymous")
+        if key == "all":
+            return Decision(allowed=True, layer="role", rule=PLATFORM)
         return Decision(
             allowed=True, layer="grant", rule=self.grants_naming(principal, exposure)[0]
         )
 
     def grants_naming(self, principal: Principal, exposure: Exposure) -> tuple[str, ...]:
-        """Names of the principal's grants that allow ``exposure``, in their order."""
-        grants = [self.grants[index] for index in self._grants_of(principal)]
-        return tuple(
-            grant.name for grant in grants if self._masks.grants[grant.name] >> exposure.bit & 1
-        )
+        """The grants of a principal that give an exposure; for explaining, not for deciding."""
+        names = (self.grants[index].name for index in self._grants_of(principal))
+        return tuple(name for name in names if self._masks.grants[name] >> exposure.bit & 1)
+
+    def _view_key(self, principal: Principal) -> ViewKey:
+        if principal.kind == ANONYMOUS:
+            return "open"
+        return "all" if PLATFORM in principal.roles else self._grants_of(principal)
 
     def _grants_of(self, principal: Principal) -> tuple[int, ...]:
         indexes = set(self._by_principal.get(principal.name, ()))
@@ -107,10 +119,11 @@ class Tables:
             indexes.update(self._by_group.get(group, ()))
         return tuple(sorted(indexes))
 
-    def _compile(self, indexes: tuple[int, ...] | None) -> View:
-        if indexes is None:
-            return _view((self._masks.servers[name] for name in self._open), self._open)
-        grants = [self.grants[index] for index in indexes]
+    def _compile(self, key: ViewKey) -> View:
+        if isinstance(key, str):
+            names = self._open if key == "open" else frozenset(self._masks.servers)
+            return _view((self._masks.servers[name] for name in names), names)
+        grants = [self.grants[index] for index in key]
         return _view(
             (self._masks.grants[grant.name] for grant in grants),
             frozenset(grant.virtual_server for grant in grants),

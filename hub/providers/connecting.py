@@ -10,6 +10,7 @@ from connectors.address_guard import AddressGuard
 from connectors.child_groups import ChildGroups
 from connectors.errors import Misconfigured
 from connectors.http_client import HttpClient
+from connectors.http_connection import Limits
 from connectors.mcp_http import HttpSettings, McpHttpConnector
 from connectors.mcp_stdio import McpStdioConnector, StdioSettings
 from connectors.openapi import OpenApiConnector, OpenApiSettings
@@ -91,13 +92,11 @@ class Connecting:
 
     def _openapi(self, spec: UpstreamSpec) -> Connector:
         settings = OpenApiSettings(
-            document=spec.openapi or "",
+            source=spec.openapi or "",
             base_url=spec.base_url,
             headers=self._secrets(spec.headers),
-            timeout_s=spec.timeout_s,
             timeout_cap_s=spec.timeout_cap_s,
-            max_in_flight=spec.max_in_flight,
-            keep_alive_s=spec.keep_alive_s,
+            limits=Limits(max_in_flight=spec.max_in_flight, keep_alive_s=spec.keep_alive_s),
         )
         return OpenApiConnector(settings, client=self._client, resolve=_guard(spec))
 

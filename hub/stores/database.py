@@ -18,6 +18,7 @@ from hub.stores.schema import is_current, migrate
 _WRITES: Final = "portico_writes"
 _CONNECT_TIMEOUT_S: Final = 5.0
 _STATEMENT_TIMEOUT_S: Final = 30.0
+_DRIVER_OPTIONS: Final = {"sslmode": "ssl", "ssl": "ssl", "host": "host", "port": "port"}
 _SQLITE_BUSY_MS: Final = 5_000
 
 
@@ -90,10 +91,19 @@ def _parsed(url: str) -> URL:
             raise ConfigurationError(
                 "PostgreSQL needs its driver: pip install 'portico[postgresql]'."
             )
-        return parsed.set(drivername="postgresql+asyncpg")
+        return _for_asyncpg(parsed)
     raise ConfigurationError(
         "'store.url' must be postgresql://user@host/database or sqlite:///path."
     )
+
+
+def _for_asyncpg(url: URL) -> URL:
+    """The driver's name for ``sslmode``; what it would not understand is refused."""
+    query = {_DRIVER_OPTIONS.get(name, ""): value for name, value in url.query.items()}
+    if "" in query:
+        known = ", ".join(_DRIVER_OPTIONS)
+        raise ConfigurationError(f"'store.url' may have these options only: {known}.")
+    return url.set(drivername="postgresql+asyncpg", query=query)
 
 
 def _engine(url: URL) -> AsyncEngine:

@@ -90,6 +90,17 @@ class EpochRow(SQLModel, table=True):
     listings: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
+class StoredLine(SQLModel, table=True):
+    """One line of the audit record, exactly as it was written."""
+
+    __tablename__ = "audit_line"
+
+    writer: str = Field(primary_key=True)
+    sequence: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    kind: str
+    text: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
 METADATA: Final[MetaData] = SQLModel.metadata
 
 

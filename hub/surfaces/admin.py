@@ -4,6 +4,7 @@ Which paths there are is a table that the application passes in; what answers th
 pipeline, like everything else.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -19,8 +20,10 @@ from hub.domain.call import Call, Target
 from hub.domain.outcome import Failure, Refusal, Result
 from hub.domain.principal import Evidence
 from hub.pipeline import Pipeline
-from hub.wire_errors import problem_of_failure, problem_of_refusal
+from hub.wire_errors import CRASHED, problem_of_failure, problem_of_refusal
 from mcp_wire.jsonrpc import raw
+
+_logger = logging.getLogger(__name__)
 
 PREFIX: Final = "/api"
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
@@ -82,6 +85,9 @@ def _endpoint(
         except Refusal as refusal:
             problem = problem_of_refusal(refusal, call_id)
             return _problem(problem.status, problem.body, {**headers, **problem.headers})
+        except Exception:  # the surface's barrier
+            _logger.exception("call %s crashed", call_id, extra={"call": call_id})
+            end = Failure("violation", CRASHED)
         if isinstance(end, Failure):
             problem = problem_of_failure(end, call_id)
             return _problem(problem.status, problem.body, {**headers, **problem.headers})

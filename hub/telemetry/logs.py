@@ -95,12 +95,12 @@ def set_up_logging(
 ) -> None:
     """Send every logger's records to standard error, and none anywhere else.
 
-    Libraries speak from ``warning`` on, unless ``level`` is ``debug``.
+    Libraries speak from ``warning`` on, where ``level`` is ``debug`` from ``info`` on.
     """
     output = logging.StreamHandler(sys.stderr)
     output.setFormatter(_Lines(redaction, log_format))
     root = logging.getLogger()
     root.handlers[:] = [output]
-    root.setLevel({"debug": "DEBUG", "error": "ERROR"}.get(level, "WARNING"))
+    root.setLevel({"debug": "INFO", "error": "ERROR"}.get(level, "WARNING"))
     for package in ("hub", "connectors", "mcp_wire"):
         logging.getLogger(package).setLevel(level.upper())

@@ -415,6 +415,14 @@ def test_references_are_resolved_when_they_are_needed(tmp_path: Path) -> None:
         resolve(f"file:{tmp_path / 'none'}", environ)
 
 
+def test_what_is_referred_to_may_be_looked_for_later() -> None:
+    text = "version: 1\ngrants: [{group: g, virtual_server: v}]\n"
+    assert len(load(text).problems) == 2
+    assert load(text, known=None).problems == ()
+    known = {"groups": frozenset(("g",)), "virtual_servers": frozenset(("v",))}
+    assert load(text, known=known).problems == ()
+
+
 def test_a_section_whose_key_stands_alone_is_empty() -> None:
     assert accepted("groups:\ngrants:\n").groups == {}
 

@@ -85,8 +85,8 @@ def test_vs_codes_file_with_comments_inputs_and_folders_is_taken() -> None:
         },
       },
     }"""
-    specs, notes = read(text, "/work/app/.vscode/mcp.json")
-    assert specs["local"].command == ("python", "/work/app/server.py", "http://not/a//comment")
+    specs, notes = read(text, "/srv/app/.vscode/mcp.json")
+    assert specs["local"].command == ("python", "/srv/app/server.py", "http://not/a//comment")
     assert specs["remote"].headers == {"X-Key": "env:API_KEY"}
     assert notes == ["local: 'envFile' is not read; name its variables in 'env'"]
 
@@ -121,12 +121,14 @@ extensions:
     timeout: 300
     enabled: false
   remote: {type: streamable_http, uri: "https://r.example/mcp", headers: {X-A: b}, timeout: 30}
+  older: {enabled: true, config: {type: stdio, cmd: uvx, args: [a]}}
 """
     specs, notes = read(text, "/home/ann/.config/goose/config.yaml")
     assert specs["github"].command == ("npx", "-y", "@modelcontextprotocol/server-github")
     assert specs["github"].env == {"DEBUG": "1", "GITHUB_TOKEN": "env:GITHUB_TOKEN"}
     assert (specs["github"].enabled, specs["github"].timeout_s) == (False, 300.0)
     assert (specs["remote"].url, specs["remote"].timeout_s) == ("https://r.example/mcp", 30.0)
+    assert specs["older"].command == ("uvx", "a")
     assert notes == ["developer: left out: type 'builtin' cannot be an upstream"]
 
 
@@ -199,7 +201,7 @@ def test_literal_secrets_are_pointed_at_and_not_shown() -> None:
 
 def test_a_server_beside_its_file_runs_in_that_folder() -> None:
     entry = {"mcpServers": {"a": {"command": "python", "args": ["./server.py"]}}}
-    assert read(entry, "/work/app/.mcp.json")[0]["a"].cwd == "/work/app"
+    assert read(entry, "/srv/app/.mcp.json")[0]["a"].cwd == "/srv/app"
     assert read(entry)[0]["a"].cwd is None
 
 

@@ -14,7 +14,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.peers.clients import connected, text_of
-from tests.peers.tiny_hub import WATCHED, TinyHub, tiny_hub
+from tests.peers.tiny_hub import WATCHED, TinyHub, exchanged, tiny_hub
 
 pytestmark = pytest.mark.anyio
 
@@ -173,11 +173,18 @@ async def test_every_header_rung_is_checked_in_order_and_the_id_is_echoed(
         answer = await post(http, hub, call, **changed)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, code), changed
         assert answer.json()["id"] == "one"
-    for name in ("echo", "  echo\t", "=?base64?ZWNobw==?="):
+    for name in ("echo", "=?base64?ZWNobw==?="):
         answer = await post(http, hub, call, Mcp_Name=name)
         assert answer.status_code == 200, name
     assert hub.seen.refused[0] == ("127.0.0.1", "malformed")
-    assert len(hub.seen.calls) == 3
+    assert len(hub.seen.calls) == 2
+
+
+async def test_white_space_around_header_values_does_not_count(hub: TinyHub) -> None:
+    body = request("tools/call", {"name": "echo", "arguments": {"text": "x"}})
+    headers = {name: f"  {value}\t " for name, value in headers_for(body).items()}
+    answer = await exchanged(hub, "POST", "/mcp", headers | JSON, json.dumps(body).encode())
+    assert answer.startswith(b"HTTP/1.1 200")
 
 
 async def test_a_repeated_routing_header_is_refused(hub: TinyHub, http: httpx2.AsyncClient) -> None:
@@ -355,7 +362,8 @@ async def test_a_leg_that_asks_for_input_passes_as_it_is_and_comes_back(hub: Tin
 
     async with connected(hub.url, "modern", elicitation_callback=answer) as client:
         assert text_of(await client.call_tool("ask", {})) == "accept:blue"
-    assert [entry.outcome for entry in hub.seen.entries] == ["input_required", "ok"]
+    calls = [entry for entry in hub.seen.entries if entry.operation == "tools/call"]
+    assert [entry.outcome for entry in calls] == ["input_required", "ok"]
 
 
 async def test_a_modern_caller_cannot_be_asked_while_its_request_runs(hub: TinyHub) -> None:
@@ -384,7 +392,9 @@ async def test_vendor_keys_pass_and_reserved_ones_do_not(
 
 
 async def test_the_tasks_extension_is_not_relayed(hub: TinyHub, http: httpx2.AsyncClient) -> None:
-    declared = {"extensions": {"io.modelcontextprotocol/tasks": {}, "io.modelcontextprotocol/ui": {}}}
+    declared = {
+        "extensions": {"io.modelcontextprotocol/tasks": {}, "io.modelcontextprotocol/ui": {}}
+    }
     body = request("tools/call", {"name": "echo"}, **{CAPABILITIES_KEY: declared})
     await post(http, hub, body)
     relayed = json.loads(bytes(hub.seen.calls[0].traits.client_capabilities))
@@ -435,7 +445,9 @@ async def test_a_list_that_looks_the_same_to_the_caller_is_not_announced(
         hub.announce("tools")
         hub.grown.tools = (*hub.grown.tools, "for alice only")
         hub.regrow()
-        await anyio.sleep(0.15)  # longer than changes are collected: what comes next was caused next
+        await anyio.sleep(
+            0.15
+        )  # longer than changes are collected: what comes next was caused next
         hub.grown.bob_tools = ("echo",)
         hub.regrow()
         changed = await following(messages)
@@ -477,7 +489,9 @@ async def test_hanging_up_on_a_listen_stream_lets_go_of_what_it_watched(
 
 async def test_the_sdk_client_listens(hub: TinyHub) -> None:
     async with connected(hub.url, "modern") as client:
-        async with client.listen(tools_list_changed=True, resource_subscriptions=[WATCHED]) as events:
+        async with client.listen(
+            tools_list_changed=True, resource_subscriptions=[WATCHED]
+        ) as events:
             hub.touch(WATCHED)
             with anyio.fail_after(5):
                 event = await anext(aiter(events))

@@ -26,12 +26,14 @@ from hub.domain.desired import (
     UpstreamSpec,
     VirtualServerSpec,
 )
+from hub.domain.record import ChainLine
 from hub.errors import (
     ConflictError,
     DataDirectoryError,
     NotFoundError,
     StoreUnavailableError,
 )
+from hub.stores.chain_lines import ChainLineStore
 from hub.stores.database import Database, open_database
 from hub.stores.documents import Spec
 from hub.stores.epochs import Epoch, Epochs
@@ -319,6 +321,17 @@ class StoreSuite:
         assert len(answers) == 100
         assert len(set(answers)) == 20
         assert set(await ledger.load("default")) == set(answers)
+
+    async def test_lines_of_the_record_are_kept_once_and_in_order(self, database: Database) -> None:
+        store = ChainLineStore(database)
+        lines = [ChainLine("w", n, "entry", b'{"n":%d,"x":"\\u0000"}' % n) for n in range(5)]
+        await store.keep(lines[:3])
+        await store.keep([*lines[1:], ChainLine("v", 0, "open", b"{}")])
+        await store.keep([ChainLine("w", 0, "entry", b"forged")])
+        assert await store.read("w") == lines
+        assert await store.read("w", after=1, limit=2) == lines[2:4]
+        assert await store.writers() == ("v", "w")
+        await store.keep([])
 
     async def test_every_change_counts_up_what_it_changed(self, database: Database) -> None:
         epochs = Epochs(database)

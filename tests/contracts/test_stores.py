@@ -9,7 +9,14 @@ import anyio
 import pytest
 
 from hub.domain.desired import UpstreamSpec
-from hub.errors import ConfigurationError, DataDirectoryError, StoreUnavailableError
+from hub.domain.record import ChainLine
+from hub.errors import (
+    ConfigurationError,
+    DataDirectoryError,
+    RecordUnavailable,
+    StoreUnavailableError,
+)
+from hub.stores.chain_lines import ChainLineStore
 from hub.stores.database import open_database, sqlite_url
 from hub.stores.epochs import Epoch, Epochs
 from hub.stores.keys import KeyStore
@@ -80,6 +87,14 @@ class TestPostgresql(StoreSuite):
     def url(self, postgresql: PostgreSQL) -> str:
         return postgresql.new_database()
 
+    async def test_urls_as_they_are_usually_written_are_taken(self, url: str) -> None:
+        usual = url.replace("postgresql://", "postgres://") + "?sslmode=disable"
+        async with open_database(usual) as database:
+            assert database.dialect == "postgresql"
+        with pytest.raises(ConfigurationError, match="these options only: sslmode"):
+            async with open_database(f"{url}?sslmod=disable"):
+                pass
+
     async def test_an_outage_is_named_and_lived_through(self, postgresql: PostgreSQL) -> None:
         spec = UpstreamSpec(name="u", url="https://u.example/mcp")
         async with open_database(postgresql.new_database()) as database:
@@ -90,6 +105,8 @@ class TestPostgresql(StoreSuite):
             try:
                 with pytest.raises(StoreUnavailableError, match="database"):
                     await store.load("default")
+                with pytest.raises(RecordUnavailable, match="database"):
+                    await ChainLineStore(database).keep([ChainLine("w", 0, "open", b"{}")])
             finally:
                 postgresql.start()
             await store.change("default", Change(put=(spec,), at=NOW))

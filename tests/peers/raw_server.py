@@ -9,7 +9,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +45,10 @@ class Received:
 class Wire:
     """Writes one answer."""
 
-    def __init__(self, writer: asyncio.StreamWriter, received: Received) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, received: Received
+    ) -> None:
+        self._reader = reader
         self._writer = writer
         self._received = received
 
@@ -113,8 +116,9 @@ class Wire:
         self._writer.transport.abort()
 
     async def client_left(self) -> None:
-        """Wait until the client closed the connection."""
-        await self._writer.wait_closed()
+        """Wait until the client closed the connection; it must not send another request on it."""
+        with suppress(ConnectionError):
+            await self._reader.read()
 
 
 Script = Callable[[Received, Wire], Awaitable[None]]
@@ -183,7 +187,7 @@ async def raw_server(
             while (received := await _read_request(reader, connection)) is not None:
                 raw.requests.append(received)
                 await raw._note()
-                await script(received, Wire(writer, received))
+                await script(received, Wire(reader, writer, received))
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:

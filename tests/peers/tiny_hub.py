@@ -41,7 +41,7 @@ from hub.surfaces.mcp.surface import McpSurface
 from hub.surfaces.mcp.views import CallerViews
 from hub.vault.key_ring import load_or_create
 from hub.vault.sealed import Sealer
-from mcp_wire.jsonrpc import decode_members, members_of, raw
+from mcp_wire.jsonrpc import decode_members, raw
 
 WATCHED = "memo://watched"
 Script = Callable[[Admitted], AsyncGenerator[Event]]
@@ -470,9 +470,10 @@ class Parts:
             seal=Sealer(self.ring.sealing, lambda: now().timestamp()),
             tasks=tasks,
             new_call_id=CallIds(now),
-            refused_before_identify=lambda source, reason: self.seen.refused.append(
-                (source, reason)
-            ),
+            refused_before_identify=lambda source, reason: self.seen.refused.append((
+                source,
+                reason,
+            )),
             proxies=Proxies(settings.pop("trusted", ())),
             version="0.0.0",
             **settings,
@@ -534,5 +535,17 @@ async def serving(surface: McpSurface) -> AsyncIterator[int]:
             server.should_exit = True
 
 
-def meta_of(result: Mapping[str, Any]) -> dict[str, Raw]:
-    return members_of(raw(result.get("_meta", {})))
+async def exchanged(
+    hub: TinyHub, method: str, path: str, headers: Mapping[str, str], body: bytes = b""
+) -> bytes:
+    """One HTTP request exactly as written here, and everything that comes back."""
+    head = {"Host": f"127.0.0.1:{hub.port}", "Content-Length": str(len(body)), **headers}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+    text = f"{method} {path} HTTP/1.1\r\n{lines}Connection: close\r\n\r\n"
+    received = b""
+    with anyio.fail_after(5):
+        async with await anyio.connect_tcp("127.0.0.1", hub.port) as stream:
+            await stream.send(text.encode("latin-1") + body)
+            async for chunk in stream:
+                received += chunk
+    return received

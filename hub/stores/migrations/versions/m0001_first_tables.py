@@ -1,4 +1,4 @@
-"""Configured objects, keys, listings, the name ledger, epochs."""
+"""Configured objects, keys, listings, the name ledger, the record's copy, epochs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -50,6 +50,13 @@ def upgrade() -> None:
         sa.Column("name", sa.LargeBinary(), nullable=False),
         sa.Column("upstream", sa.String(), nullable=False),
         sa.Column("original", sa.LargeBinary(), nullable=False),
+    )
+    op.create_table(
+        "audit_line",
+        sa.Column("writer", sa.String(), primary_key=True),
+        sa.Column("sequence", sa.BigInteger(), primary_key=True, autoincrement=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("text", sa.LargeBinary(), nullable=False),
     )
     epoch = op.create_table(
         "epoch",
