@@ -121,6 +121,14 @@ class LegacySessions:
         if session.stream is not None:
             session.stream.give_up("The session is over.")
 
+    def start_over(self) -> None:
+        """Open new sessions from now on; what is in flight ends in its own."""
+        for session in list(self._live.values()):
+            if session.calls:
+                self.forget(session)
+            else:
+                self._end_soon(session)
+
     async def end(self, session: LegacySession) -> None:
         """Tell the upstream that it is over (2025-11-25 transports, Session Management)."""
         self.forget(session)

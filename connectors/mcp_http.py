@@ -237,6 +237,7 @@ class McpHttpConnector:
         if self._settings.transport == "sse":
             return await self._open_sse()
         wires = self._wires = self._wires or self._wire()
+        wires.legacy.sessions.start_over()
         found = await probe_modern(wires.modern)
         if found is not None and found.is_proven:
             return await self._live_modern(wires, found.identity)

@@ -15,6 +15,7 @@ from connectors.exchange import severity
 from connectors.http_answer import (
     end_with_status,
     is_answer_to,
+    is_error_of,
     is_of_http,
     message_in,
     take_notification,
@@ -28,7 +29,7 @@ from connectors.legacy_sessions import LegacySession, LegacySessions, RefusedErr
 from connectors.legacy_streams import keep_stream
 from connectors.outcome import Ask, Failure, Result
 from connectors.protocol import Credential, OnChange, Request
-from mcp_wire.codes import INVALID_REQUEST, METHOD_NOT_FOUND
+from mcp_wire.codes import INVALID_REQUEST, METHOD_NOT_FOUND, UNSUPPORTED_REVISION
 from mcp_wire.headers import LAST_EVENT_HEADER
 from mcp_wire.jsonrpc import (
     EMPTY_OBJECT,
@@ -77,7 +78,7 @@ class LegacyUpstream:
         self.timeout_s = timeout_s
         self.on_change = on_change
         self.on_doubt = on_doubt
-        """Told when the upstream, of which sessions are known, refuses a handshake."""
+        """Told of answers that a legacy upstream would not give."""
 
     def call(self, request: Request, credential: Credential) -> "LegacyCall":
         """A caller's request; sent when its first event is awaited."""
@@ -181,6 +182,8 @@ class LegacyCall(HttpExchange):
 
     def take_answer(self, message: Message, status: int) -> None:
         """See :meth:`connectors.http_exchange.HttpExchange.take_answer`."""
+        if is_error_of(message, UNSUPPORTED_REVISION):
+            self._upstream.on_doubt()
         if not is_answer_to(self.request_id, message):
             self.finish(Failure("violation", "The upstream answered another request."))
         else:

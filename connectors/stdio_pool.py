@@ -129,15 +129,18 @@ class SessionPool:
         return slot
 
     def _make_room(self, wanted: Wanted) -> bool:
-        """Have one place free, at the cost of the session that was idle longest."""
+        """Have one place free, at the cost of the session that was idle longest.
+
+        The primary one goes only where there is no place beside it.
+        """
         if len(self._slots) < self._settings.max_children:
             return True
         idle = [slot for slot in self._slots if not slot.uses and slot.ready.is_set()]
-        if not wanted.primary:
-            idle = [slot for slot in idle if not slot.kept]
+        if self._settings.max_children > 1:
+            idle = [slot for slot in idle if not slot.primary]
         if not idle:
             return False
-        self._retire(min(idle, key=lambda slot: (slot.primary, slot.idle_since)))
+        self._retire(min(idle, key=lambda slot: slot.idle_since))
         return True
 
     async def _opened(self, slot: Slot) -> None:

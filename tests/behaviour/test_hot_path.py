@@ -1,6 +1,5 @@
 """What a warm call costs in kind: one upstream request, and nothing made anew on its way."""
 
-import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -18,15 +17,12 @@ from hub.administration.authority import local_administrator
 from hub.administration.upstreams import UpstreamPut, put_upstream
 from hub.app import Hub, Settings, composed
 from hub.serving import listening_socket, serve
+from tests.peers.raw_caller import raw_caller
 from tests.peers.raw_server import RawServer, Received, Wire, raw_server
 
 pytestmark = pytest.mark.anyio
 
 CALLS = 200
-META = {
-    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-    "io.modelcontextprotocol/clientCapabilities": {},
-}
 DISCOVERED = {
     "resultType": "complete",
     "supportedVersions": ["2026-07-28"],
@@ -99,42 +95,11 @@ async def hub_before(upstream: RawServer, data: Path) -> AsyncIterator[Hub]:
         yield hub
 
 
-class Caller:
-    """One keep-alive connection of its own, so that nothing of a client is counted."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    async def post(self, method: str, params: dict[str, Any], name: str = "") -> Any:
-        message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": META}}
-        body = json.dumps(message).encode()
-        self._writer.write(
-            b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-            b"Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2026-07-28\r\n"
-            b"Mcp-Method: %b\r\n%bContent-Length: %d\r\n\r\n%b"
-            % (
-                method.encode(),
-                b"Mcp-Name: %b\r\n" % name.encode() if name else b"",
-                len(body),
-                body,
-            )
-        )
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        assert head.startswith(b"HTTP/1.1 200"), await self._reader.readexactly(length)
-        return json.loads(await self._reader.readexactly(length))
-
-    def close(self) -> None:
-        self._writer.close()
-
-
 async def test_a_warm_call_is_one_upstream_request_and_makes_nothing_anew(
     tmp_path: Path, counted: Counted
 ) -> None:
     async with raw_server(modern) as upstream, hub_before(upstream, tmp_path / "data") as hub:
-        async with served(hub) as port:
-            caller = Caller(*await asyncio.open_connection("127.0.0.1", port))
+        async with served(hub) as port, raw_caller(f"http://127.0.0.1:{port}/mcp") as caller:
             for _ in range(3):
                 await caller.post("tools/call", {"name": "echo", "arguments": {}}, "echo")
             requests, connections = len(upstream.requests), upstream.connections
@@ -143,7 +108,6 @@ async def test_a_warm_call_is_one_upstream_request_and_makes_nothing_anew(
                 await caller.post("tools/call", {"name": "echo", "arguments": {"n": 1}}, "echo")
                 await caller.post("tools/list", {})
             counted.on = False
-            caller.close()
         assert len(upstream.requests) - requests == CALLS
         assert upstream.connections == connections
     assert counted.counts == dict.fromkeys(counted.counts, 0)

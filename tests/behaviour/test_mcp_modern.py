@@ -1,7 +1,7 @@
 """The modern era over HTTP, with the SDK's client and with requests written by hand."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import mcp_types as types
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.subscriptions import ResourceUpdated
 
 from tests.peers.clients import connected, text_of
 from tests.peers.tiny_hub import WATCHED, TinyHub, exchanged, tiny_hub
@@ -40,7 +41,7 @@ def envelope(**more: Any) -> dict[str, Any]:
     return {VERSION_KEY: REVISION, CAPABILITIES_KEY: {}, **more}
 
 
-def request(method: str, params: dict[str, Any] | None = None, **meta: Any) -> dict[str, Any]:
+def request(method: str, params: Mapping[str, Any] | None = None, /, **meta: Any) -> dict[str, Any]:
     return {
         "jsonrpc": "2.0",
         "id": "one",
@@ -109,10 +110,10 @@ async def test_discovery_names_the_revision_the_features_and_how_long_it_holds(
 
 
 async def test_the_sdk_client_negotiates_and_uses_everything(hub: TinyHub) -> None:
-    progress: list[float] = []
+    told: list[float] = []
 
-    async def note(done: float, total: float | None, message: str | None) -> None:
-        progress.append(done)
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        told.append(progress)
 
     async with (
         httpx2.AsyncClient(trust_env=False) as own,
@@ -123,7 +124,7 @@ async def test_the_sdk_client_negotiates_and_uses_everything(hub: TinyHub) -> No
         assert "echo" in [tool.name for tool in (await client.list_tools()).tools]
         assert text_of(await client.call_tool("echo", {"text": "hello"})) == "hello"
         assert text_of(await client.call_tool("slow", {}, progress_callback=note)) == "done"
-        assert progress == [1, 2, 3]
+        assert told == [1, 2, 3]
         read = await client.read_resource("memo://note/7")
         assert read.ttl_ms == 0
         assert read.cache_scope == "private"
@@ -392,7 +393,7 @@ async def test_vendor_keys_pass_and_reserved_ones_do_not(
 
 
 async def test_the_tasks_extension_is_not_relayed(hub: TinyHub, http: httpx2.AsyncClient) -> None:
-    declared = {
+    declared: dict[str, Any] = {
         "extensions": {"io.modelcontextprotocol/tasks": {}, "io.modelcontextprotocol/ui": {}}
     }
     body = request("tools/call", {"name": "echo"}, **{CAPABILITIES_KEY: declared})
@@ -488,14 +489,14 @@ async def test_hanging_up_on_a_listen_stream_lets_go_of_what_it_watched(
 
 
 async def test_the_sdk_client_listens(hub: TinyHub) -> None:
-    async with connected(hub.url, "modern") as client:
-        async with client.listen(
-            tools_list_changed=True, resource_subscriptions=[WATCHED]
-        ) as events:
-            hub.touch(WATCHED)
-            with anyio.fail_after(5):
-                event = await anext(aiter(events))
-            assert event.uri == WATCHED
+    async with (
+        connected(hub.url, "modern") as client,
+        client.listen(tools_list_changed=True, resource_subscriptions=[WATCHED]) as events,
+    ):
+        hub.touch(WATCHED)
+        with anyio.fail_after(5):
+            event = await anext(aiter(events))
+        assert event == ResourceUpdated(uri=WATCHED)
 
 
 async def test_a_listen_request_that_takes_no_streams_is_refused(

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ async def scripted(
 def answering(discover: str, revision: str, file: Path) -> Verbatim:
     @asynccontextmanager
     async def verbatim(result: bytes) -> AsyncIterator[Harness]:
-        file.write_bytes(result)
+        await anyio.Path(file).write_bytes(result)
         arguments = ("--discover", discover, "--result", str(file))
         async with scripted(*arguments, revision=revision) as harness:
             yield harness
@@ -146,6 +147,16 @@ class TestDualForLegacyCallers(Shared, AskingSuite):
 
     async def test_it_speaks_both_eras(self, harness: StdioHarness) -> None:
         assert (await harness.connector.open()).revisions == (MODERN, LEGACY)
+
+    async def test_a_changed_list_is_announced(self, harness: Harness) -> None:
+        """By the primary child, of the modern era: what another child keeps to itself is not heard."""
+        await super().test_a_changed_list_is_announced(replace(harness, revision=MODERN))
+
+    async def test_updates_of_watched_resources_are_announced(self, harness: Harness) -> None:
+        """By the primary child, as above."""
+        await super().test_updates_of_watched_resources_are_announced(
+            replace(harness, revision=MODERN)
+        )
 
 
 async def test_callers_of_a_server_of_both_eras_get_their_own() -> None:

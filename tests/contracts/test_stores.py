@@ -75,7 +75,10 @@ class TestSqlite(StoreSuite):
         )
         printed = [
             subprocess.run(
-                [sys.executable, "-c", program, url], check=True, capture_output=True, text=True
+                [sys.executable, "-c", program, url],
+                check=True,
+                capture_output=True,
+                encoding="utf-8",
             ).stdout
             for _ in range(2)
         ]

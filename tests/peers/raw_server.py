@@ -86,6 +86,11 @@ class Wire:
             error["data"] = data
         await self.reply(status, self.envelope(b"error", json.dumps(error).encode()))
 
+    async def error_to_nobody(self, status: int, code: int, message: str) -> None:
+        """A JSON-RPC error that lost the id, as legacy servers answer about sessions."""
+        answer = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}
+        await self.reply(status, json.dumps(answer).encode())
+
     def envelope(self, member: bytes, value: bytes) -> bytes:
         request_id = json.dumps(self._received.json.get("id")).encode()
         return b'{"jsonrpc":"2.0","id":%b,"%b":%b}' % (request_id, member, value)
@@ -134,6 +139,7 @@ class RawServer:
     connections: int = 0
     open_connections: int = 0
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    stopper: Callable[[], Awaitable[None]] | None = None
 
     @property
     def url(self) -> str:
@@ -147,6 +153,11 @@ class RawServer:
         """Wait until something that was seen makes ``condition`` true."""
         async with self.changed:
             await self.changed.wait_for(condition)
+
+    async def stop(self) -> None:
+        """Hang up on everybody and listen no more."""
+        if self.stopper is not None:
+            await self.stopper()
 
     async def _note(self) -> None:
         async with self.changed:
@@ -198,14 +209,19 @@ async def raw_server(
 
     server = await asyncio.start_server(converse, "127.0.0.1", port, ssl=tls, limit=2**20)
     raw.port = server.sockets[0].getsockname()[1]
-    try:
-        yield raw
-    finally:
+
+    async def stop() -> None:
         server.close()
         for writer in list(writers):
             writer.transport.abort()
         with anyio.move_on_after(5, shield=True):
             await raw.until(lambda: raw.open_connections == 0)
+
+    raw.stopper = stop
+    try:
+        yield raw
+    finally:
+        await stop()
 
 
 class ModernScript:
@@ -274,10 +290,10 @@ class LegacyScript:
             await wire.reply(405, headers={"Allow": "POST"})
         elif method == "initialize":
             await self.initialize(wire)
-        elif method == "server/discover":
-            await wire.error(400, -32600, "Bad Request: Missing session ID")
+        elif session is None:
+            await wire.error_to_nobody(400, -32600, "Bad Request: Missing session ID")
         elif session not in self.sessions:
-            await wire.error(404, -32001, "Session not found")
+            await wire.error_to_nobody(404, -32001, "Session not found")
         elif method in self.methods:
             await self.methods[method](received, wire)
         elif method.startswith("notifications/") or not method:

@@ -26,14 +26,14 @@ __all__ = [
 ]
 
 
-def modern_server(**options: Any) -> AbstractContextManager[Peer]:
+def modern_server(*, port: int = 0, **options: Any) -> AbstractContextManager[Peer]:
     """Streamable HTTP, 2026-07-28 only. ``json_response=True`` answers without streams."""
-    return serving(modern_application(**options))
+    return serving(modern_application(**options), port=port)
 
 
-def legacy_server(**options: Any) -> AbstractContextManager[Peer]:
+def legacy_server(*, port: int = 0, **options: Any) -> AbstractContextManager[Peer]:
     """Streamable HTTP with sessions, up to 2025-11-25. Options are the SDK's for its application."""
-    return serving(legacy_application(**options))
+    return serving(legacy_application(**options), port=port)
 
 
 def dual_server(**options: Any) -> AbstractContextManager[Peer]:

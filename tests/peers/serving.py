@@ -28,6 +28,8 @@ class Peer:
 
     url: str
     process: subprocess.Popen[str] | None = None
+    stop: Callable[[], None] = lambda: None
+    """Stop serving before the block is left."""
 
     @property
     def port(self) -> int:
@@ -77,18 +79,21 @@ def serving(app: Any, *, path: str = "/mcp", port: int = 0, **options: Any) -> I
     def run() -> None:
         asyncio.run(server.serve([listening]))
 
-    thread = threading.Thread(target=run, name="peer", daemon=True)
-    thread.start()
-    try:
-        if not server.up.wait(START_S):
-            raise RuntimeError("the peer did not start")
-        yield Peer(f"{scheme}://127.0.0.1:{listening.getsockname()[1]}{path}")
-    finally:
+    def stop() -> None:
         server.should_exit = True
         thread.join(STOP_S)
         listening.close()
         if thread.is_alive():
             raise RuntimeError("the peer did not stop")
+
+    thread = threading.Thread(target=run, name="peer", daemon=True)
+    thread.start()
+    try:
+        if not server.up.wait(START_S):
+            raise RuntimeError("the peer did not start")
+        yield Peer(f"{scheme}://127.0.0.1:{listening.getsockname()[1]}{path}", stop=stop)
+    finally:
+        stop()
 
 
 @contextmanager

@@ -122,7 +122,7 @@ class Scripted:
             yield Progress({"progress": raw(step), "total": raw(3)})
         yield text_result("done")
 
-    async def _log(self, admitted: Admitted) -> AsyncGenerator[Event]:
+    async def _log(self, _: Admitted) -> AsyncGenerator[Event]:
         for level in ("debug", "info", "error"):
             yield Log({"level": raw(level), "data": raw(f"a {level} message")})
         yield text_result("logged")
@@ -204,7 +204,7 @@ class Scripted:
         """Answer with the ``body`` that the arguments hold, byte for byte."""
         yield Result(decode_members(admitted.params["arguments"])["body"])
 
-    async def _crash(self, admitted: Admitted) -> AsyncGenerator[Event]:
+    async def _crash(self, _: Admitted) -> AsyncGenerator[Event]:
         raise RuntimeError("as asked")
         yield text_result("never")
 
@@ -216,6 +216,7 @@ class TinyCatalogue:
         return self._answer(admitted)
 
     def first_listing(self, virtual_server: VirtualServer) -> Awaitable[None] | None:
+        assert virtual_server.tenant == "default"
         return None
 
     async def _answer(self, admitted: Admitted) -> AsyncGenerator[Event]:
@@ -373,6 +374,7 @@ class Unobserved:
         return call
 
     def forwarded(self, call: Call, upstream: str) -> Call:
+        assert upstream == "upstream"
         return call
 
     def ended(self, call: Call, entry: Entry) -> None:
@@ -400,6 +402,10 @@ class TinyHub:
         self.scripted = parts.scripted
         self.revocations = parts.revocations
         self._parts = parts
+
+    def restarted(self) -> Collaborators:
+        """What a new process would work with: the same keys and configuration, nothing live."""
+        return msgspec.structs.replace(self.given, sessions=Sessions())
 
     def headers(self, name: str = "alice") -> dict[str, str]:
         return {"Authorization": f"Bearer {self.grown.keys[name]}"}

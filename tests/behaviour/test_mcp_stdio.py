@@ -1,0 +1,204 @@
+"""MCP over standard streams: as a process of its own, and as a relay to a running hub."""
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import mcp_types as types
+import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
+
+from tests.peers.clients import ERAS, Era, text_of
+from tests.peers.tiny_hub import WATCHED
+
+pytestmark = pytest.mark.anyio
+
+REVISION = "2026-07-28"
+ENVELOPE = {
+    "io.modelcontextprotocol/protocolVersion": REVISION,
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+
+
+def program(data: Path) -> list[str]:
+    return [sys.executable, "-m", "tests.peers.tiny_stdio", str(data)]
+
+
+class Lines:
+    """One process, spoken to line by line."""
+
+    def __init__(self, process: anyio.abc.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.process = process
+        self._stdin = process.stdin
+        self._stdout = BufferedByteReceiveStream(process.stdout)
+
+    async def send(self, message: Any) -> None:
+        text = message if isinstance(message, bytes) else json.dumps(message).encode()
+        await self._stdin.send(text + b"\n")
+
+    async def next(self) -> dict[str, Any]:
+        with anyio.fail_after(10):
+            line = await self._stdout.receive_until(b"\n", 1 << 24)
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    async def end_input(self) -> int:
+        await self._stdin.aclose()
+        with anyio.fail_after(10):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def started(data: Path) -> AsyncIterator[Lines]:
+    root = Path(__file__).parents[2]
+    async with await anyio.open_process(program(data), cwd=root, stderr=None) as process:
+        try:
+            yield Lines(process)
+        finally:
+            if process.returncode is None:
+                process.kill()
+
+
+def modern(request_id: Any, method: str, **params: Any) -> dict[str, Any]:
+    meta = {**ENVELOPE, **params.pop("meta", {})}
+    return {
+        "jsonrpc": "2.0",
+        "id": request_id,
+        "method": method,
+        "params": {**params, "_meta": meta},
+    }
+
+
+def legacy(request_id: Any, method: str, **params: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
+
+
+def initialize(request_id: Any = 0, revision: str = "2025-11-25") -> dict[str, Any]:
+    info = {"name": "test", "version": "1"}
+    return legacy(
+        request_id, "initialize", protocolVersion=revision, capabilities={}, clientInfo=info
+    )
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_the_sdk_client_starts_it_and_uses_everything(tmp_path: Path, era: Era) -> None:
+    seen: list[float] = []
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        seen.append(progress)
+
+    async def answer(context: Any, params: Any) -> types.ElicitResult:
+        return types.ElicitResult(action="accept", content={"colour": "red"})
+
+    command, *arguments = program(tmp_path)
+    parameters = StdioServerParameters(
+        command=command, args=arguments, cwd=str(Path(__file__).parents[2])
+    )
+    mode = "legacy" if era == "legacy" else "auto"
+    async with Client(stdio_client(parameters), mode=mode, elicitation_callback=answer) as client:
+        assert client.protocol_version == ("2025-11-25" if era == "legacy" else REVISION)
+        assert "echo" in [tool.name for tool in (await client.list_tools()).tools]
+        assert text_of(await client.call_tool("echo", {"text": "hi"})) == "hi"
+        assert text_of(await client.call_tool("slow", {}, progress_callback=note)) == "done"
+        assert seen == [1, 2, 3]
+        assert text_of(await client.call_tool("ask", {})) == "accept:red"
+
+
+async def test_each_message_is_judged_by_its_own_era(tmp_path: Path) -> None:
+    async with started(tmp_path) as lines:
+        await lines.send(legacy(1, "tools/list"))
+        assert (await lines.next())["error"]["code"] == -32600
+        await lines.send(modern(2, "server/discover"))
+        assert REVISION in (await lines.next())["result"]["supportedVersions"]
+        await lines.send(initialize(3, "2025-06-18"))
+        assert (await lines.next())["result"]["protocolVersion"] == "2025-06-18"
+        await lines.send(legacy(4, "ping"))
+        assert (await lines.next()) == {"jsonrpc": "2.0", "id": 4, "result": {}}
+        await lines.send(legacy("five", "tools/call", name="echo", arguments={"text": "a"}))
+        assert (await lines.next())["id"] == "five"
+        await lines.send(modern(6, "ping"))
+        assert (await lines.next())["error"]["code"] == -32601
+        await lines.send(
+            modern(7, "tools/list", meta={"io.modelcontextprotocol/protocolVersion": "2099-01-01"})
+        )
+        assert (await lines.next())["error"]["code"] == -32022
+        await lines.send(b"{not json")
+        assert (await lines.next())["error"]["code"] == -32700
+        assert await lines.end_input() == 0
+
+
+async def test_batches_are_taken_in_the_one_revision_that_has_them(tmp_path: Path) -> None:
+    pings = [legacy(1, "ping"), legacy(2, "ping"), {"jsonrpc": "2.0", "id": 3}]
+    async with started(tmp_path) as lines:
+        await lines.send(pings)
+        assert (await lines.next())["error"]["code"] == -32600
+        await lines.send(initialize(0, "2025-03-26"))
+        assert (await lines.next())["id"] == 0
+        await lines.send(pings)
+        answers = {message["id"]: message for message in [await lines.next() for _ in pings]}
+        assert answers[1]["result"] == answers[2]["result"] == {}
+        assert answers[3]["error"]["code"] == -32600
+        assert await lines.end_input() == 0
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_cancelled_request_is_not_answered(tmp_path: Path, era: Era) -> None:
+    make = modern if era == "modern" else legacy
+    async with started(tmp_path) as lines:
+        if era == "legacy":
+            await lines.send(initialize())
+            await lines.next()
+        await lines.send(make(1, "tools/call", name="hang", arguments={}))
+        cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled"}
+        await lines.send({**cancelled, "params": {"requestId": 99}})
+        await lines.send({**cancelled, "params": {"requestId": 1}})
+        await lines.send(make(2, "tools/call", name="echo", arguments={"text": "after"}))
+        assert (await lines.next())["id"] == 2
+        assert await lines.end_input() == 0
+
+
+async def test_a_subscription_is_acknowledged_and_ends_with_its_answer(tmp_path: Path) -> None:
+    wanted = {"toolsListChanged": True, "resourceSubscriptions": [WATCHED]}
+    async with started(tmp_path) as lines:
+        await lines.send(modern("sub", "subscriptions/listen", notifications=wanted))
+        first = await lines.next()
+        assert first["params"]["notifications"] == wanted
+        await lines.send(modern("other", "subscriptions/listen", notifications={}))
+        await lines.next()
+        cancel = {"requestId": "other"}
+        await lines.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": cancel})
+        await lines.send(modern(1, "tools/list"))
+        assert (await lines.next())["id"] == 1
+        await lines._stdin.aclose()
+        last = await lines.next()
+        assert last["id"] == "sub"
+        assert last["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == "sub"
+        with anyio.fail_after(10):
+            assert await lines.process.wait() == 0
+
+
+async def test_calls_under_way_may_end_when_the_client_stops_sending(tmp_path: Path) -> None:
+    async with started(tmp_path) as lines:
+        await lines.send(modern(1, "tools/call", name="slow", arguments={}))
+        await lines._stdin.aclose()
+        assert (await lines.next())["id"] == 1
+        with anyio.fail_after(10):
+            assert await lines.process.wait() == 0
+
+
+async def test_answers_stay_on_one_line_each(tmp_path: Path) -> None:
+    message = modern(1, "tools/call", name="say", arguments={"body": 0})
+    text = json.dumps(message).replace('"body": 0', '"body": {"content": [],\\r "a": [1, 2]}')
+    async with started(tmp_path) as lines:
+        await lines.send(text.replace("\\r", "\r").encode())
+        assert (await lines.next())["result"]["a"] == [1, 2]
+        assert await lines.end_input() == 0
