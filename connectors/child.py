@@ -66,12 +66,13 @@ class Child:
         self._loop = asyncio.get_running_loop()
         self._exited = asyncio.Event()
         self._silent = asyncio.Event()
+        self._read = asyncio.Event()
         self._stopped = asyncio.Event()
         self._stopping = False
         self._input: asyncio.WriteTransport | None = None
         self._outputs: list[asyncio.ReadTransport] = []
         self._frames = Lines(on_frame, self._output_ended, self._frame_too_long)
-        self._logs = Lines(on_log, lambda: None)
+        self._logs = Lines(on_log, self._read.set)
 
     @classmethod
     async def start(
@@ -141,9 +142,9 @@ class Child:
         if not await _within(STDIN_GRACE_S, self._exited):
             self._signal(signal.SIGTERM)
             await _within(TERM_GRACE_S, self._exited, self._silent)
-        elif not await _within(DRAIN_S, self._silent):
+        elif not await _within(DRAIN_S, self._silent, self._read):
             self._signal(signal.SIGTERM)
-            await _within(TERM_GRACE_S, self._silent)
+            await _within(TERM_GRACE_S, self._silent, self._read)
         self._signal(signal.SIGKILL)
         await _within(KILL_GRACE_S, self._exited)
 

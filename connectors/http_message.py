@@ -158,9 +158,12 @@ def resolved(endpoint: Endpoint, location: str) -> Endpoint:
 
     Raises Misconfigured for what is no http(s) URL.
     """
-    return endpoint_of(
-        urljoin(f"{endpoint.scheme}://{endpoint.authority}{endpoint.target}", location)
-    )
+    base = f"{endpoint.scheme}://{endpoint.authority}{endpoint.target}"
+    try:
+        url = urljoin(base, location)
+    except ValueError as error:
+        raise Misconfigured("the address cannot be read") from error
+    return endpoint_of(url)
 
 
 def header_lines(headers: Mapping[str, str]) -> bytes:

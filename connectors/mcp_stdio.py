@@ -132,6 +132,7 @@ class McpStdioConnector:
         if not uris and not self._eras:
             return frozenset()
         try:
+            await self.open()
             async with self._primary(), self._attaching:
                 return await self._changes.follow()
         except ConnectorError:
@@ -201,7 +202,7 @@ class McpStdioConnector:
         """What the server says in a handshake, if it takes one; the child is kept for callers."""
         key = SessionKey((_STATIC.id, _STATIC.version), "legacy")
         try:
-            slot = await self._pool.acquire(Wanted(key=key), LEGACY_CHECK_S)
+            slot = await self._pool.acquire(Wanted(key=key, tentative=True), LEGACY_CHECK_S)
         except ConnectorError:
             return None
         identity = slot.live.identity

@@ -49,12 +49,14 @@ class Changes:
 
         Updates may have been missed in between, so that watched resources count as updated.
         """
+        is_first = self._session is None
         self._session = session
         self._honoured = frozenset()
         self._subscription = None
         await self._follow(session)
-        for uri in self._honoured:
-            self._on_change(Change("resource", uri))
+        if not is_first:
+            for uri in self._honoured:
+                self._on_change(Change("resource", uri))
 
     @property
     def wants_updates(self) -> bool:

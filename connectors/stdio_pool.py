@@ -101,7 +101,7 @@ class SessionPool:
         if not wanted.exclusive and any(slot.key == wanted.key for slot in self._slots):
             return None
         self._rests.check(wanted.key.credential)
-        if not self._make_room(wanted):
+        if not self._make_room():
             return None
         slot = Slot(wanted)
         self._slots.append(slot)
@@ -128,7 +128,7 @@ class SessionPool:
             slot.primary = True
         return slot
 
-    def _make_room(self, wanted: Wanted) -> bool:
+    def _make_room(self) -> bool:
         """Have one place free, at the cost of the session that was idle longest.
 
         The primary one goes only where there is no place beside it.
@@ -172,7 +172,7 @@ class SessionPool:
         slot.error = slot.error or Unreachable("Starting the child was interrupted.")
         if slot in self._slots:
             self._slots.remove(slot)
-        if not isinstance(slot.error, Misconfigured):
+        if not (slot.tentative or isinstance(slot.error, Misconfigured)):
             self._rests.note(slot.key.credential, str(slot.error))
 
     async def _open(self, slot: Slot) -> StdioSession:

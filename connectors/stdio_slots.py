@@ -44,6 +44,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
     """Nobody else is in the session while it is held."""
     primary: bool = False
     """The one that lists and announces changes."""
+    tentative: bool = False
+    """Whether it starts at all is the question: failing says nothing against the upstream."""
 
 
 class Slot:
@@ -60,12 +62,14 @@ class Slot:
         "primary",
         "ready",
         "session",
+        "tentative",
         "uses",
     )
 
     def __init__(self, wanted: Wanted) -> None:
         self.key = wanted.key
         self.environment = wanted.environment
+        self.tentative = wanted.tentative
         self.primary = False
         """It lists, and what it announces is heard."""
         self.kept = False

@@ -33,8 +33,9 @@ from hub.compile import Compiler
 from hub.config.models import PorticoFile, ServerSection
 from hub.config.references import resolve
 from hub.control import Control
-from hub.data_directory import DataDirectory, held
+from hub.data_directory import DataDirectory, held, is_ephemeral
 from hub.domain.announcement import LIST_KINDS, ListChanged
+from hub.domain.record import Level
 from hub.live.bus import Bus
 from hub.live.leases import Leases
 from hub.live.revocation import Revocations
@@ -47,6 +48,7 @@ from hub.providers.connecting import Connecting, StaticCredentials
 from hub.providers.self_description import SelfDescription
 from hub.running import RunningHub
 from hub.snapshot import Snapshot, SnapshotHolder
+from hub.stores.chain_lines import ChainLineStore
 from hub.stores.database import Database, open_database, sqlite_url
 from hub.stores.epochs import Epochs
 from hub.stores.keys import KeyStore
@@ -77,7 +79,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     file: PorticoFile = PorticoFile(version=1)
     """The configuration file as it was at the start, or its defaults."""
     store_url: str | None = None
-    """Where state is kept; None: SQLite in the data directory."""
+    """Where state is kept; None: ``PORTICO_STORE_URL``, else SQLite in the data directory."""
 
 
 class Hub(Struct, frozen=True, kw_only=True):
@@ -151,14 +153,17 @@ async def composed(settings: Settings, redaction: Redaction | None = None) -> As
 async def _ground(stack: AsyncExitStack, settings: Settings, redaction: Redaction) -> _Ground:
     directory = stack.enter_context(held(settings.data, now=rfc3339(utc_now())))
     ring = load_or_create(directory.path, utc_now())
-    url = settings.store_url or sqlite_url(directory.path)
+    given = settings.store_url or os.environ.get("PORTICO_STORE_URL")
+    url = given or sqlite_url(directory.path)
     database = await stack.enter_async_context(open_database(url))
+    level = settings.file.record.level or _level(database, directory)
     recorder = Recorder(
         directory.record,
         signer=ring.signer(),
         digest_key=ring.digest_key,
         now=utc_now,
-        settings=RecorderSettings(level=settings.file.record.level or "written"),
+        settings=RecorderSettings(level=level),
+        store=ChainLineStore(database).keep if level == "stored" else None,
     )
     await stack.enter_async_context(recorder.running())
     tasks = await stack.enter_async_context(anyio.create_task_group())
@@ -178,6 +183,12 @@ async def _ground(stack: AsyncExitStack, settings: Settings, redaction: Redactio
         tasks=tasks,
         secret=secret,
     )
+
+
+def _level(database: Database, directory: DataDirectory) -> Level:
+    """Where the disk goes with the machine, the database is what keeps the record."""
+    lost = database.dialect == "postgresql" and is_ephemeral(directory.path)
+    return "stored" if lost else "written"
 
 
 def _catalogue(ground: _Ground, client: HttpClient) -> _Catalogue:

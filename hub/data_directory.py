@@ -27,6 +27,9 @@ _log = logging.getLogger(__name__)
 FORMAT: Final = 1
 """Version of the layout; a higher one belongs to a newer program."""
 
+_EPHEMERAL: Final = frozenset(("tmpfs", "ramfs", "overlay"))
+"""File systems in memory, and the writable layer of a container."""
+
 _LOCK: Final = "lock"
 _FORMAT: Final = "format"
 
@@ -113,6 +116,24 @@ def holder_of(path: Path) -> Holder | None:
     finally:
         os.close(lock)
     return None
+
+
+def is_ephemeral(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
+    """Whether what is written below ``path`` goes when the machine or container does.
+
+    Says no where the system does not tell (no ``/proc``).
+    """
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    found, kind = "", ""
+    for line in lines:
+        _, mounted, file_system, *_ = line.split(" ")
+        inside = path.is_relative_to(mounted.replace("\\040", " "))
+        if inside and len(mounted) >= len(found):
+            found, kind = mounted, file_system
+    return kind in _EPHEMERAL
 
 
 def _acquired(directory: Path) -> int:

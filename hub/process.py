@@ -1,6 +1,7 @@
 """One serving process: the composed hub, its configuration file, its socket, until it is told to stop."""
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -15,10 +16,14 @@ from hub.administration.upstreams import UpstreamPut, put_upstream
 from hub.app import Hub, Settings, composed
 from hub.config.loading import load
 from hub.config.models import PorticoFile
+from hub.config.references import resolve
 from hub.config.texts import is_loopback
 from hub.domain.call import DEFAULT_TENANT, DEFAULT_VIRTUAL_SERVER
+from hub.domain.principal import Evidence
 from hub.errors import ConfigurationError, PorticoError
 from hub.serving import listening_socket, serve
+from hub.surfaces.mcp.standard_streams import standard_streams
+from hub.surfaces.mcp.stdio import serve_stdio
 from hub.telemetry.logs import LogLevel, Redaction, set_up_logging
 
 _log = logging.getLogger(__name__)
@@ -71,7 +76,8 @@ async def run_until_stopped(options: Options, tell: Callable[[Started], None]) -
     with listening_socket(
         host, file.server.port if options.port is None else options.port
     ) as bound:
-        async with composed(Settings(data=options.data, file=file), redaction) as hub:
+        settings = Settings(data=options.data, file=file, store_url=_store_url(file))
+        async with composed(settings, redaction) as hub:
             await _apply_first(hub, options, file)
             _check_door(hub, host)
             port: int = bound.getsockname()[1]
@@ -91,16 +97,42 @@ async def run_until_stopped(options: Options, tell: Callable[[Started], None]) -
                 tasks.cancel_scope.cancel()
 
 
+async def run_on_streams(options: Options, virtual_server: str, key: str | None) -> None:
+    """Serve MCP on standard input and output until the client closes them, without any socket.
+
+    Whoever starts this holds the data directory; with no key they are a local caller like others.
+    """
+    file = _read(options.config)
+    redaction = Redaction()
+    set_up_logging(options.log_level or "warning", redaction=redaction)
+    settings = Settings(data=options.data, file=file, store_url=_store_url(file))
+    async with composed(settings, redaction) as hub:
+        await _apply_first(hub, options, file)
+        async with (
+            hub.control.running(),
+            hub.upstreams.running(),
+            standard_streams() as (source, sink),
+        ):
+            evidence = Evidence(secret=key, direct=True)
+            await serve_stdio(
+                hub.given, source, sink, evidence=evidence, virtual_server=virtual_server
+            )
+
+
 def _read(config: Path | None) -> PorticoFile:
     if config is None:
         return PorticoFile(version=1)
-    loaded = load(config.read_bytes(), str(config))
+    loaded = load(config.read_bytes(), str(config), known=None)
     for warning in loaded.warnings:
         _log.warning("%s", warning)
     if loaded.file is None:
         problems = [str(problem) for problem in loaded.problems]
         raise ConfigurationError("\n".join(problems), problems)
     return loaded.file
+
+
+def _store_url(file: PorticoFile) -> str | None:
+    return resolve(file.store.url, os.environ) if file.store.url is not None else None
 
 
 async def _apply_first(hub: Hub, options: Options, file: PorticoFile) -> None:

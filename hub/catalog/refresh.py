@@ -118,6 +118,7 @@ class LiveUpstream:
         self._watched: frozenset[str] = frozenset()
         self._watch = anyio.Event()
         self._scope = anyio.CancelScope()
+        self._is_made = True
         self.connector = GuardedConnector(spec.name, self._connected(), self._circuit)
         if self.tried:
             self.ready.set()
@@ -186,6 +187,8 @@ class LiveUpstream:
         news = False
         try:
             self._renew_lease()
+            if not self._is_made:
+                self.connector = GuardedConnector(self.spec.name, self._connected(), self._circuit)
             with anyio.fail_after(ATTEMPT_S):
                 identity = await self.connector.open()
                 listing = await self.connector.list() if self.is_leased else None
@@ -299,12 +302,16 @@ class LiveUpstream:
             self._live, self._since = False, self._timestamp()
 
     def _connected(self) -> Connector:
+        """Its connector; one that cannot be made is tried again with each attempt."""
         if not self.spec.enabled:
             return NoConnector("The upstream is disabled.")
         try:
-            return self._around.connect(self.spec, self._changed)
+            made = self._around.connect(self.spec, self._changed)
         except ConnectorError as error:
+            self._is_made = False
             return NoConnector(str(error))
+        self._is_made = True
+        return made
 
     def _is_news(self, identity: ServerIdentity, listing: Listing) -> bool:
         known = self.listing

@@ -6,9 +6,9 @@ definitions are on average. A search therefore reads the same whether a denied t
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from heapq import nsmallest
 from typing import Any, Final, Literal
 
 import anyio
@@ -42,7 +42,7 @@ _MAX_QUERY_WORDS: Final = 32
 _MAX_TEXT: Final = 4000
 """Characters of one description that are looked at."""
 
-_TOKEN: Final = re.compile(r"[^\W_]+")
+_TOKEN: Final = re.compile(r"[^\W_]{1,64}")
 _INNER: Final = re.compile(
     r"(?<=[a-z])(?=[A-Z0-9])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[0-9])(?=[A-Za-z])|(?<=[A-Z])(?=[0-9])"
 )
@@ -97,14 +97,14 @@ class ToolIndex:
         """By exposed name."""
         return self._words
 
-    def search(self, query: str, view: View, limit: int) -> list[Exposure]:
+    def search(self, query: str, view: View, limit: int) -> Steps[list[Exposure]]:
         """The best matches among what ``view`` allows, best first; equal ones by name."""
         tools = self._server.tools
-        wanted = list(dict.fromkeys(words_of(query)))[:_MAX_QUERY_WORDS]
         count, length = self._visible(view)
         average = length / count if count else 1.0
         scores: dict[str, float] = {}
-        for word in wanted:
+        for word in list(dict.fromkeys(words_of(query)))[:_MAX_QUERY_WORDS]:
+            yield
             found = [name for name in self._postings.get(word, ()) if view.allows(tools[name].bit)]
             rarity = math.log(1 + (count - len(found) + 0.5) / (len(found) + 0.5))
             for name in found:
@@ -113,11 +113,12 @@ class ToolIndex:
                 norm = 1 - _LENGTH_SHARE + _LENGTH_SHARE * words.length / average
                 gain = weight * (_SATURATION + 1) / (weight + _SATURATION * norm)
                 scores[name] = scores.get(name, 0.0) + rarity * gain
+        yield
         named = tools.get(query.strip())
         if named is not None and view.allows(named.bit):
             scores[named.name] = scores.get(named.name, 0.0) + _WHOLE_NAME
-        best = sorted(scores, key=lambda name: (-scores[name], name))
-        return [tools[name] for name in best[:limit]]
+        best = nsmallest(limit, scores, key=lambda name: (-scores[name], name))
+        return [tools[name] for name in best]
 
     def _visible(self, view: View) -> tuple[int, float]:
         """How many tools a view shows, and how long they are together."""
@@ -147,7 +148,7 @@ class ToolSearch:
         if index is None or index.server is not server:
             async with self._lock:
                 index = await self._index(server)
-        return index.search(query, view, limit)
+        return await in_slices(index.search(query, view, limit))
 
     async def _index(self, server: VirtualServer) -> ToolIndex:
         known = self._indexes.get((server.tenant, server.name))
@@ -179,11 +180,11 @@ def index_of(server: VirtualServer, before: ToolIndex | None) -> Steps[ToolIndex
 def read_tool(exposure: Exposure) -> Words:
     """The words of a tool's exposed definition."""
     definition = msgspec.json.decode(exposure.fragment)
-    weights: Counter[str] = Counter()
+    weights: dict[str, float] = {}
     for text, weight in _fields(exposure.name, exposure.capability.upstream, definition):
         for word in words_of(text[:_MAX_TEXT]):
-            weights[word] += weight  # type: ignore[assignment]  # a Counter of floats
-    return Words(dict(weights), math.fsum(weights.values()))
+            weights[word] = weights.get(word, 0.0) + weight
+    return Words(weights, math.fsum(weights.values()))
 
 
 def words_of(text: str) -> Iterator[str]:
@@ -192,15 +193,7 @@ def words_of(text: str) -> Iterator[str]:
     A word with inner capitals counts as a whole too: ``GitHub`` is found as ``github``.
     """
     for token in _TOKEN.findall(text):
-        pieces = _INNER.split(token)
-        if len(pieces) > 1:
-            pieces.append(token)
-        for piece in pieces:
-            word = piece.casefold()
-            if _UNSPACED.fullmatch(word):
-                yield from (word[start : start + 2] for start in range(len(word) - 1))
-            elif word not in _STOP_WORDS:
-                yield _stem(word)
+        yield from _words_in(token)
 
 
 def _fields(name: str, upstream: str, definition: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
@@ -224,6 +217,20 @@ def _fields(name: str, upstream: str, definition: Mapping[str, Any]) -> Iterable
 
 
 @lru_cache(maxsize=65536)
+def _words_in(token: str) -> tuple[str, ...]:
+    pieces = _INNER.split(token)
+    if len(pieces) > 1:
+        pieces.append(token)
+    words: list[str] = []
+    for piece in pieces:
+        word = piece.casefold()
+        if _UNSPACED.fullmatch(word):
+            words += [word[start : start + 2] for start in range(len(word) - 1)]
+        elif word not in _STOP_WORDS:
+            words.append(_stem(word))
+    return tuple(words)
+
+
 def _stem(word: str) -> str:
     """A word without the endings that tell a query from a description: plural, -ing, -ed, -e."""
     for ending, kept in _ENDINGS:

@@ -309,11 +309,12 @@ async def test_upstreams_come_go_and_change_while_calls_are_under_way() -> None:
 
 
 async def test_one_that_cannot_even_be_made_spoils_nothing() -> None:
-    works = upstream("works", "a")
-    good = surroundings({"works": works})
+    works, broken = upstream("works", "a"), upstream("broken", "b")
+    good = surroundings({"works": works, "broken": broken})
+    is_broken = True
 
     def connect(wanted: UpstreamSpec, on_change: Any) -> Any:
-        if wanted.name == "broken":
+        if wanted.name == "broken" and is_broken:
             raise Misconfigured("there is no such executable")
         return good.connect(wanted, on_change)
 
@@ -326,11 +327,15 @@ async def test_one_that_cannot_even_be_made_spoils_nothing() -> None:
         clock=good.clock,
         jitter=good.jitter,
     )
-    async with running(upstream("broken"), works, around=around) as hub:
+    async with running(broken, works, around=around) as hub:
         await hub.until(lambda: _is(hub.names(), ["a"]))
         assert await hub.states() == {"broken": "down", "works": "live"}
         failed = await hub.invoke("broken")
         assert isinstance(failed, Failure)
+        is_broken = False
+        await hub.upstreams.refresh("default", "broken")
+        await hub.until(lambda: _is(hub.names(), ["a", "b"]))
+        assert isinstance(await hub.invoke("broken"), Result)
 
 
 async def test_failures_in_a_row_open_the_circuit_and_a_probe_closes_it() -> None:

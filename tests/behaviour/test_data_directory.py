@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.data_directory import FORMAT, default_path, held, holder_of
+from hub.data_directory import FORMAT, default_path, held, holder_of, is_ephemeral
 from hub.errors import DataDirectoryError
 
 NOW = "2026-11-21T09:30:00.000Z"
@@ -113,3 +113,16 @@ def test_where_it_is_without_being_told() -> None:
     assert default_path({"PORTICO_DATA": "/srv/p", "XDG_DATA_HOME": "/x"}) == Path("/srv/p")
     assert default_path({"XDG_DATA_HOME": "/x"}) == Path("/x/portico")
     assert default_path({}) == Path.home() / ".local/share/portico"
+
+
+def test_a_disk_that_goes_with_the_machine_is_recognised(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        "overlay / overlay rw 0 0\n/dev/sda1 /data ext4 rw 0 0\n"
+        "tmpfs /data/with\\040space tmpfs rw 0 0\n",
+        encoding="utf-8",
+    )
+    assert is_ephemeral(Path("/var/lib/portico"), mounts)
+    assert not is_ephemeral(Path("/data/portico"), mounts)
+    assert is_ephemeral(Path("/data/with space/portico"), mounts)
+    assert not is_ephemeral(Path("/data"), tmp_path / "absent")

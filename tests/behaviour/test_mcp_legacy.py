@@ -164,7 +164,7 @@ async def test_requests_without_a_session_are_400_and_with_an_unknown_one_404(
     listing = request("tools/list", "mine")
     missing = await http.post(hub.url, json=listing)
     assert (missing.status_code, missing.json()["id"]) == (400, "mine")
-    for unknown in ("nonsense", session.headers[SESSION][:-2] + "xx", "ünknown".encode("latin-1")):
+    for unknown in ("nonsense", session.headers[SESSION][:-2] + "xx", "x" * 9000):
         answer = await http.post(hub.url, json=listing, headers={SESSION: unknown})
         assert (answer.status_code, answer.json()["id"]) == (404, "mine")
     elsewhere = await http.post(f"{hub.origin}/v/dev/mcp", json=listing, headers=session.headers)
@@ -376,9 +376,7 @@ async def test_only_the_cancel_notification_cancels_and_only_in_its_own_session(
         assert not hub.seen.event("hang cancelled").is_set()
         await session.post(cancel)
         await hub.until("hang cancelled")
-    assert "Request" not in answers[0].headers
-    body = answers[0].text
-    assert '"code":-32800' in body
+    assert '"code":-32800' in answers[0].text
     assert [entry.outcome for entry in hub.seen.entries] == ["ok", "ok", "cancelled"]
 
 
@@ -529,8 +527,8 @@ async def test_results_lose_what_only_the_other_era_knows(
 async def test_what_a_client_declared_is_kept_within_bounds(
     hub: TinyHub, http: httpx2.AsyncClient
 ) -> None:
-    noise = {"experimental": {"x": "y" * 5000}, "elicitation": {"form": {}}}
-    session = await begun(http, hub, **noise)
+    noise: dict[str, Any] = {"experimental": {"x": "y" * 5000}, "elicitation": {"form": {}}}
+    session = await begun(http, hub, name=None, **noise)
     await session.call("echo")
     traits = hub.seen.calls[-1].traits
     assert json.loads(bytes(traits.client_capabilities)) == {"elicitation": {"form": {}}}

@@ -376,7 +376,11 @@ telemetry: {{otlp_endpoint: "{collector.url}"}}
                 shown = (await http.get(f"{hub.origin}/metrics")).text
             await hub.stop()
 
-    (server,) = [span for span in collector.spans if span.name == "tools/call meta"]
+    (server,) = [
+        span
+        for span in collector.spans
+        if (span.name, span.kind) == ("tools/call meta", Span.SPAN_KIND_SERVER)
+    ]
     (client_span,) = [span for span in collector.spans if span.parent_span_id == server.span_id]
     assert server.trace_id.hex() == CALLER[3:35]
     assert server.parent_span_id.hex() == CALLER[36:52]

@@ -7,10 +7,10 @@ import anyio
 import pytest
 from msgspec import Raw
 
-from connectors.outcome import Ask, Event, Failure, Result
+from connectors.outcome import Ask, Failure, Result
 from connectors.protocol import Change, Credential
 from mcp_wire.jsonrpc import raw as json_raw
-from tests.contracts.connector_suite import ASKABLE, Harness
+from tests.contracts.connector_suite import ASKABLE
 from tests.contracts.http_harness import LEGACY, MODERN, connected
 from tests.peers.raw_server import LegacyScript, Received, Wire, raw_server
 from tests.peers.running import legacy_server
@@ -115,26 +115,28 @@ async def test_a_session_that_is_lost_at_once_is_not_opened_for_ever() -> None:
         assert len(raw.of("tools/call")) == 2
 
 
-async def test_a_server_without_sessions_is_called_without() -> None:
-    class Sessionless(LegacyScript):
-        async def __call__(self, received: Received, wire: Wire) -> None:
-            if received.rpc_method == "tools/call":
-                await answer(received, wire)
-            else:
-                await super().__call__(received, wire)
+class Sessionless(LegacyScript):
+    """Keeps no sessions, and gives no id."""
 
-        async def initialize(self, wire: Wire) -> None:
-            self.opened += 1
-            await wire.result({"protocolVersion": "2025-03-26", "capabilities": {}})
-
-    async with raw_server(Sessionless()) as raw, connected(raw.url) as harness:
-
-        async def accept(received: Received, wire: Wire) -> None:
+    async def __call__(self, received: Received, wire: Wire) -> None:
+        if received.rpc_method == "tools/call":
+            await answer(received, wire)
+        elif received.rpc_method == "notifications/initialized":
             await wire.reply(202)
+        else:
+            await super().__call__(received, wire)
 
-        assert isinstance(await harness.end(harness.tool("any")), Failure)
-        del accept
-    assert raw.of("tools/call") == []
+    async def initialize(self, wire: Wire) -> None:
+        await wire.result({"protocolVersion": "2025-03-26", "capabilities": {}})
+
+
+async def test_a_server_without_sessions_is_called_without() -> None:
+    async with raw_server(Sessionless()) as raw, connected(raw.url) as harness:
+        assert isinstance(await harness.end(harness.tool("any")), Result)
+        sent = raw.of("tools/call")[0]
+        assert sent.header("mcp-session-id") is None
+        assert sent.header("mcp-protocol-version") == "2025-03-26"
+    assert {sent.method for sent in raw.requests} == {"POST", "GET"}
 
 
 async def test_cancelling_is_a_notification_with_the_id_that_went_out() -> None:
@@ -160,11 +162,12 @@ async def test_cancelling_is_a_notification_with_the_id_that_went_out() -> None:
 async def test_a_broken_stream_is_taken_up_again_and_the_call_not_sent_again() -> None:
     """2025-11-25 transports, Resumability: the server ends the stream and names a pause."""
     resumed: list[Received] = []
+    answers_kept: list[bytes] = []
 
     async def polls(received: Received, wire: Wire) -> None:
         await wire.start_stream()
         await wire.chunk(b"id: s-0\r\nretry: 50\r\ndata:\r\n\r\n")
-        script.methods["answer"] = wire.envelope(b"result", b'{"content":[]}')  # type: ignore[assignment]
+        answers_kept.append(wire.envelope(b"result", b'{"content":[]}'))
         await wire.end_stream()
 
     async def get(received: Received, wire: Wire) -> None:
@@ -176,14 +179,12 @@ async def test_a_broken_stream_is_taken_up_again_and_the_call_not_sent_again() -
         if len(resumed) == 1:
             await wire.chunk(b"id: s-1\r\ndata:\r\n\r\n")
         else:
-            body: Any = script.methods["answer"]
-            await wire.frame(body, prefix=b"id: s-2\r\n")
+            await wire.frame(answers_kept[0], prefix=b"id: s-2\r\n")
         await wire.end_stream()
 
     script = LegacyScript({"tools/call": polls, "GET": get})
     async with raw_server(script) as raw, connected(raw.url) as harness:
-        end = await harness.end(harness.tool("any"))
-        assert isinstance(end, Result)
+        assert isinstance(await harness.end(harness.tool("any")), Result)
         assert [sent.header("last-event-id") for sent in resumed] == ["s-0", "s-1"]
         assert {sent.header("mcp-session-id") for sent in resumed} == {"session-2"}
         assert len(raw.of("tools/call")) == 1
@@ -255,9 +256,8 @@ async def test_a_question_that_is_withdrawn_is_not_answered() -> None:
     script = LegacyScript({"tools/call": asks})
     async with raw_server(script) as raw, connected(raw.url) as harness:
         request = harness.tool("any", client_capabilities=ASKABLE)
-        events: list[Event] = []
-        async for event in harness.connector.invoke(request, harness.credential):
-            events.append(event)
+        outcome = harness.connector.invoke(request, harness.credential)
+        events = [event async for event in outcome]
         asked = events[0]
         assert isinstance(asked, Ask)
         await asked.answer(json_raw({"action": "accept"}))
@@ -341,21 +341,15 @@ async def test_a_session_id_that_headers_cannot_carry_breaks_the_protocol(sessio
 
 
 async def test_a_restarted_upstream_is_heard_of_again() -> None:
+    watched = "memo://watched"
     with legacy_server() as peer:
-        port = peer.port
         async with connected(peer.url) as harness:
             await harness.connector.open()
-            assert await harness.connector.watch(frozenset({"memo://watched"}))
-            await stopped(harness, peer.stop)
-            with legacy_server(port=port):
+            assert await harness.connector.watch(frozenset({watched})) == {watched}
+            peer.stop()
+            await harness.changes.until(Change("closed"))
+            with legacy_server(port=peer.port):
                 await harness.changes.until(Change("tools"))
-                await harness.changes.until(Change("resource", "memo://watched"))
-                seen = len(harness.changes.seen)
-                await harness.text("touch", {"uri": "memo://watched"})
-                await harness.changes.until(Change("resource", "memo://watched"), 2)
-                assert len(harness.changes.seen) > seen
-
-
-async def stopped(harness: Harness, stop: Any) -> None:
-    stop()
-    await harness.changes.until(Change("closed"))
+                await harness.changes.until(Change("resource", watched))
+                await harness.text("touch", {"uri": watched})
+                await harness.changes.until(Change("resource", watched), 2)

@@ -92,6 +92,6 @@ async def _first_line(process: anyio.abc.Process, log: Path) -> dict[str, Any]:
             try:
                 text += await process.stdout.receive()
             except anyio.EndOfStream:
-                raise AssertionError(log.read_text(encoding="utf-8")) from None
+                raise AssertionError(await anyio.Path(log).read_text("utf-8")) from None
     line: dict[str, Any] = json.loads(text.split(b"\n", 1)[0])
     return line

@@ -1,5 +1,6 @@
 """No text makes reading fail, and what is exported reads back as what it was."""
 
+import json
 import re
 from pathlib import Path
 
@@ -124,20 +125,7 @@ LISTS = st.none() | st.lists(LINES, max_size=3).map(lambda names: tuple(sorted(s
 
 def _raw(value: object) -> Raw:
     """As the configuration writes JSON, so that equal values are equal text."""
-    text = "version: 1\nupstreams: {u: {url: 'http://u'}}\n" + to_yaml({
-        "virtual_servers": {
-            "v": {
-                "include": [
-                    {"upstream": "u", "override": {"t": {"arguments": {"a": {"fix": value}}}}}
-                ]
-            }
-        }
-    })
-    loaded = load(text)
-    assert loaded.file is not None, loaded.problems
-    rule = desired_of(loaded.file).virtual_servers[0].include[0].override["t"].arguments["a"]
-    assert rule.fix is not None
-    return rule.fix
+    return Raw(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def upstreams(name: str) -> st.SearchStrategy[UpstreamSpec]:

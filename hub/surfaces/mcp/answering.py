@@ -94,6 +94,8 @@ class Answer(Struct, frozen=True):
     message: bytes
     status: int = 200
     headers: Mapping[str, str] = {}
+    call: str = ""
+    """The call id; empty where there was no call."""
     admitted: Admitted | None = None
     """Set where the call came to a result."""
     unauthenticated: bool = False
@@ -217,7 +219,9 @@ class Answering:
         if isinstance(end, Result):
             server = admitted.virtual_server
             public = server is not None and server.cacheable_publicly
-            return Answer(self._result(asked, end.body, public=public), admitted=admitted)
+            return Answer(
+                self._result(asked, end.body, public=public), call=call.id, admitted=admitted
+            )
         exposure = admitted.exposure
         upstream = exposure.capability.upstream if exposure is not None else ""
         words = failed(end, call.operation, asked.era, upstream, call.target.name)
@@ -240,7 +244,7 @@ class Answering:
             message = self._result(asked, words.result)
         else:
             message = wire.error_answer(asked.id, words, asked.call.id)
-        return Answer(message, words.status, words.headers)
+        return Answer(message, words.status, words.headers, asked.call.id)
 
 
 class _Relay:

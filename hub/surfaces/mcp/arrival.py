@@ -91,11 +91,11 @@ class Arrival(Struct, frozen=True):
         body = encode_error(request_id, words.code, words.message, words.data)
         await self.respond(status, body, (JSON, *encoded(words.headers), *headers))
 
-    async def answer(self, answer: Answer, call: str) -> None:
-        """Answer with what became of a call."""
-        headers = (JSON, *encoded(answer.headers))
-        if call:
-            headers = (*headers, call_header(call))
+    async def answer(self, answer: Answer, *more: tuple[bytes, bytes]) -> None:
+        """Answer with what became of a request."""
+        headers = (JSON, *encoded(answer.headers), *more)
+        if answer.call:
+            headers = (*headers, call_header(answer.call))
         await self.respond(answer.status, answer.message, headers)
 
 

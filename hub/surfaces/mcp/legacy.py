@@ -139,7 +139,7 @@ class LegacyHttp:
         answer = await self._requests.initialize(message, arrival.caller, shaken)
         if answer.admitted is None:
             self._note_unauthenticated(answer, arrival)
-            await arrival.answer(answer, "")
+            await arrival.answer(answer)
             return
         principal = answer.admitted.principal
         session = Session(
@@ -151,12 +151,8 @@ class LegacyHttp:
             nonce=secrets.token_urlsafe(12),
         )
         self._given.sessions.begin(session.nonce).client_info = shaken.client_info
-        headers = (
-            JSON,
-            call_header(answer.admitted.call.id),
-            (b"mcp-session-id", self._ids.seal(session).encode("ascii")),
-        )
-        await arrival.respond(200, answer.message, headers)
+        session_id = self._ids.seal(session).encode("ascii")
+        await arrival.answer(answer, (b"mcp-session-id", session_id))
 
     async def _answer(
         self, message: Inbound, session: Session, live: LiveSession, arrival: Arrival

@@ -93,7 +93,7 @@ class ModernHttp:
         answer = await self._answering.answer(asked)
         if answer.admitted is None:
             self._note_unauthenticated(answer, arrival)
-            await arrival.answer(answer, asked.call.id)
+            await arrival.answer(answer)
             return
         stream = ListenStream(self._machinery, asked, arrival)
         self._listening.add(stream)

@@ -68,6 +68,8 @@ class McpSurface:
             await respond(send, 404)
         elif scope["method"] == "OPTIONS":
             await respond(send, 204, headers=self._given.front_door.preflight(fields))
+        elif endpoint.tenant not in {None, fields.get(b"x-tenant-id") or endpoint.tenant}:
+            await respond(send, 400, b"The path and X-Tenant-ID name different tenants.")
         else:
             arrival = self._arrival(scope, fields, endpoint, receive, send)
             await self._serve(scope["method"], endpoint, arrival)
@@ -159,7 +161,7 @@ class McpSurface:
             await arrival.refuse(challenge.status, challenge.words, error.request_id)
             return
         self._refused_as(arrival, "malformed")
-        await arrival.answer(self._machinery.answering.malformed(error, era), "")
+        await arrival.answer(self._machinery.answering.malformed(error, era))
 
     async def _turned(self, turned: Turned, request_id: Raw | None, arrival: Arrival) -> None:
         """The same for what is wrong with a request."""
