@@ -140,6 +140,7 @@ async def composed(settings: Settings, redaction: Redaction | None = None) -> As
             version=installed_version("portico"),
             operations=[f"{item.method} /api{item.path}" for item in OPERATIONS],
         )
+        _watch(metrics, catalogue)
         observer = _observer(stack, metrics, settings)
         running = RunningHub(catalogue.snapshots, catalogue.upstreams)
         desk = _desk(ground, catalogue, running, settings)
@@ -232,6 +233,17 @@ def _catalogue(ground: _Ground, client: HttpClient) -> _Catalogue:
         revocations=revocations,
         bus=bus,
         subscriptions=Subscriptions(watching.changed),
+    )
+
+
+def _watch(metrics: Metrics, catalogue: _Catalogue) -> None:
+    metrics.watch("portico_snapshot", lambda: catalogue.snapshots.current.revision)
+    metrics.watch_upstreams(
+        lambda: [
+            (name, status.state)
+            for tenant in catalogue.snapshots.current.tenants
+            for name, status in catalogue.upstreams.statuses(tenant).items()
+        ]
     )
 
 

@@ -196,7 +196,6 @@ class Pipeline:
             passage.admitted = admission
             try:
                 await self._recorder.append(passage.entry(self._recorder.digest, "intent"))
-                self._recorder.reserve(call.id)
             except RecordUnavailable as error:
                 raise _unkept(error) from error
         return admission

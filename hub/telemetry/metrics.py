@@ -51,10 +51,8 @@ BUCKETS_S: Final = (
 
 MAX_UPSTREAM_LABELS: Final = 500
 
-Gauge = Literal["portico_record_lag_seconds", "portico_record_pending_entries", "portico_snapshot"]
+Gauge = Literal["portico_snapshot"]
 GAUGES: Final[Mapping[Gauge, str]] = {
-    "portico_record_lag_seconds": "Age of the oldest entry the search index has not taken yet.",
-    "portico_record_pending_entries": "Entries handed to the recorder and not durable yet.",
     "portico_snapshot": "Revision of the snapshot in force; grows with each change.",
 }
 """Values that others know and :meth:`Metrics.watch` reads when asked."""

@@ -262,19 +262,19 @@ def test_a_callers_words_make_no_series() -> None:
 
 def test_values_that_others_know_are_read_when_asked() -> None:
     metrics = Metrics(version="1")
-    pending = 3.0
-    metrics.watch("portico_record_pending_entries", lambda: pending)
+    revision = 3.0
+    metrics.watch("portico_snapshot", lambda: revision)
     metrics.watch_upstreams(lambda: [("orders", "live")])
-    assert samples(metrics)["portico_record_pending_entries", ()] == 3
-    pending = 4.0
+    assert samples(metrics)["portico_snapshot", ()] == 3
+    revision = 4.0
     shown = samples(metrics)
-    assert shown["portico_record_pending_entries", ()] == 4
+    assert shown["portico_snapshot", ()] == 4
     assert shown["portico_upstream_state", (("state", "live"), ("upstream", "orders"))] == 1
 
 
 def test_every_family_has_a_description() -> None:
     metrics = Metrics(version="1")
-    metrics.watch("portico_record_lag_seconds", lambda: 0.0)
+    metrics.watch("portico_snapshot", lambda: 0.0)
     families = list(metrics.collect())
     assert len(families) > 7
     assert all(family.documentation.endswith(".") for family in families)

@@ -271,14 +271,14 @@ async def test_principals_share_children_unless_they_are_kept_apart() -> None:
 
 
 async def test_a_credential_has_children_of_its_own_with_its_environment() -> None:
-    async with connected(stdio_server.command("modern"), MODERN, env={"SHARED": "1"}) as harness:
-        plain = (await harness.text("process")).split()
+    async with scripted(env={"SHARED": "1"}) as harness:
+        plain = (await harness.text("pid")).split()
         harness.credential = Credential("ann", 1, environment={"TOKEN": "x"})
-        hers = (await harness.text("process")).split()
+        hers = (await harness.text("pid")).split()
         assert set(hers[1:]) == {*plain[1:], "TOKEN"}
         assert "SHARED" in plain
         harness.credential = Credential("ann", 2, environment={"TOKEN": "y"})
-        renewed = (await harness.text("process")).split()
+        renewed = (await harness.text("pid")).split()
         assert len({plain[0], hers[0], renewed[0]}) == 3
 
 

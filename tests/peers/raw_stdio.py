@@ -1,6 +1,6 @@
 """A stdio server by script, standard library only: what it does wrong is chosen by its arguments.
 
-It has a tool ``die`` that ends it, ``pid`` that tells its process id, ``ask`` that asks its client
+It has a tool ``die`` that ends it, ``pid`` that tells its process id and variables, ``ask`` that asks its client
 for input, ``wait`` that never answers; any other tool answers with the content of ``--result``.
 """
 
@@ -106,7 +106,8 @@ class Server:
             request = {"jsonrpc": "2.0", "id": "q1", "method": "elicitation/create"}
             say(json.dumps({**request, "params": params}).encode())
         elif name == "pid":
-            answer(message, {"content": [{"type": "text", "text": str(os.getpid())}]})
+            words = " ".join([str(os.getpid()), *sorted(os.environ)])
+            answer(message, {"content": [{"type": "text", "text": words}]})
         elif name != "wait":
             head = b'{"jsonrpc":"2.0","id":%d,"result":' % message["id"]
             say(head + Path(self.options.result).read_bytes() + b"}")

@@ -52,17 +52,6 @@ async def _no_handshake(ctx: Any, call_next: Any) -> Any:
 
 def _add_own_tools(server: MCPServer[Any]) -> None:
     @server.tool()
-    def process() -> str:
-        """The process id and the names of all environment variables."""
-        return f"{os.getpid()} " + " ".join(sorted(os.environ))
-
-    @server.tool()
-    def complain(text: str) -> str:
-        """Write to standard error."""
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 -- what this tool is for
-        return "complained"
-
-    @server.tool()
     def die(status: int = 3) -> str:
         """End without an answer."""
         print("last words", file=sys.stderr, flush=True)  # noqa: T201 -- what is looked for

@@ -38,6 +38,11 @@ class Endpoint(Struct, frozen=True):
     virtual_server: str
     tenant: str | None
 
+    def contradicts(self, fields: Fields) -> bool:
+        """Whether path and header name different tenants."""
+        named = fields.get(b"x-tenant-id")
+        return self.tenant is not None and named is not None and named != self.tenant
+
 
 @lru_cache(maxsize=1024)
 def endpoint_of(path: str) -> Endpoint | None:

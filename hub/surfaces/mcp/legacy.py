@@ -24,9 +24,9 @@ from hub.surfaces.mcp.listen import Subscriber
 from hub.surfaces.mcp.machinery import Machinery, identified
 from hub.surfaces.mcp.reply import Reply
 from hub.surfaces.mcp.session_ids import Session, SessionIds
+from hub.surfaces.mcp.wire import error_answer
 from hub.wire_errors import CANCELLED, Words, refused
 from mcp_wire import codes
-from mcp_wire.jsonrpc import encode_error
 from mcp_wire.revisions import LEGACY_REVISIONS, MODERN_REVISIONS
 
 _POST_ONLY: Final = ((b"allow", b"POST"),)
@@ -167,8 +167,8 @@ class LegacyHttp:
             reply.give_up()
             raise
         if answer is None:
-            error = encode_error(message.id, CANCELLED, "The request was cancelled.")
-            answer = Answer(error)
+            words = Words(code=CANCELLED, message="The request was cancelled.")
+            answer = Answer(error_answer(message.id, words, asked.call.id), call=asked.call.id)
         self._note_unauthenticated(answer, arrival)
         await reply.finish(answer)
 

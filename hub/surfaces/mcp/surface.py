@@ -68,7 +68,7 @@ class McpSurface:
             await respond(send, 404)
         elif scope["method"] == "OPTIONS":
             await respond(send, 204, headers=self._given.front_door.preflight(fields))
-        elif endpoint.tenant not in {None, fields.get(b"x-tenant-id") or endpoint.tenant}:
+        elif endpoint.contradicts(fields):
             await respond(send, 400, b"The path and X-Tenant-ID name different tenants.")
         else:
             arrival = self._arrival(scope, fields, endpoint, receive, send)

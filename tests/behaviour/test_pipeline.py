@@ -1,0 +1,179 @@
+"""The pipeline takes every kind of traffic the same way, and leaves one entry of each call."""
+
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import pytest
+from msgspec import Raw
+
+from hub.audit.reading import tail
+from hub.audit.recorder import Recorder
+from hub.catalog.search import ToolSearch
+from hub.domain.call import Call, Target
+from hub.domain.outcome import Chunk, Event, Failure, Outcome, Refusal, Result
+from hub.domain.principal import Evidence
+from hub.domain.record import Entry
+from hub.live.revocation import Revocations
+from hub.passage import Admitted
+from hub.pipeline import Pipeline
+from hub.providers.self_description import SelfDescription
+from hub.snapshot import SnapshotHolder
+from hub.telemetry.metrics import Metrics
+from hub.vault.key_ring import load_or_create
+from tests.peers.tiny_hub import Grown, TinyCatalogue
+
+pytestmark = pytest.mark.anyio
+
+Script = Callable[[], AsyncGenerator[Event]]
+_ids = itertools.count()
+
+
+class Tokens:
+    """A provider of another kind of traffic: it answers in pieces, as models do."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def invoke(self, admitted: Admitted) -> Outcome:
+        return self._answer(admitted.call.target.name)
+
+    async def _answer(self, name: str) -> AsyncGenerator[Event]:
+        try:
+            for piece in (b"Hel", b"lo"):
+                yield Chunk(piece)
+            if name == "fail":
+                yield Failure("disconnected", "gone")
+            elif name == "crash":
+                raise RuntimeError("as asked")
+            elif name == "hang":
+                await anyio.sleep_forever()
+            elif name == "secret":
+                raise Refusal("guardrail", "Blocked.", cause="rule no-secrets")
+            else:
+                yield Result(Raw(b'{"tokens":2}'), input_required=name == "ask")
+        finally:
+            self.closed += 1
+
+
+class Stack:
+    """A pipeline on a real record, with what it answers in pieces."""
+
+    def __init__(self, data: Path, recorder: Recorder) -> None:
+        self.record = data
+        self.tokens = Tokens()
+        catalogue = TinyCatalogue()
+        self.pipeline = Pipeline(
+            snapshots=SnapshotHolder(Grown({}, anonymous=True).snapshot()),
+            revoked=Revocations(),
+            catalogue=catalogue,
+            recorder=recorder,
+            observer=Metrics(version="1"),
+            providers={
+                "capabilities": self.tokens,
+                "catalogue": catalogue,
+                "self_description": SelfDescription(ToolSearch()),
+                "administration": catalogue,
+            },
+            now=lambda: datetime.now(UTC),
+        )
+
+    def entry(self, call: Call) -> Entry:
+        """The one entry that is not an intent."""
+        found = [item.entry for item in tail(self.record, 10) if item.entry.call == call.id]
+        (entry,) = [entry for entry in found if entry.outcome != "intent"]
+        return entry
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    ring = load_or_create(tmp_path, datetime.now(UTC))
+    recorder = Recorder(
+        tmp_path / "record",
+        signer=ring.signer(),
+        digest_key=ring.digest_key,
+        now=lambda: datetime.now(UTC),
+    )
+    async with recorder.running():
+        yield Stack(tmp_path / "record", recorder)
+
+
+def a_call(name: str, evidence: Evidence = Evidence(direct=True)) -> Call:  # noqa: B008 -- a constant
+    return Call(
+        id=f"call-{next(_ids)}",
+        surface="llm",
+        operation="chat",
+        action="call",
+        target=Target("tool", name),
+        evidence=evidence,
+    )
+
+
+async def test_an_answer_in_pieces_passes_as_it_comes_and_is_recorded_once(stack: Stack) -> None:
+    call = a_call("echo")
+    async with stack.pipeline.run(call) as running:
+        pieces = [event.data async for event in running if isinstance(event, Chunk)]
+    assert pieces == [b"Hel", b"lo"]
+    entry = stack.entry(call)
+    assert (entry.outcome, entry.surface, entry.operation) == ("ok", "llm", "chat")
+    assert entry.bytes_out == len(b'{"tokens":2}')
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome", "reason"),
+    [("ask", "input_required", ""), ("fail", "failed", "disconnected")],
+)
+async def test_the_entry_says_how_the_call_ended(
+    stack: Stack, name: str, outcome: str, reason: str
+) -> None:
+    call = a_call(name)
+    async with stack.pipeline.run(call) as running:
+        await running.answer()
+    entry = stack.entry(call)
+    assert (entry.outcome, entry.reason) == (outcome, reason)
+
+
+async def test_a_provider_that_crashes_is_recorded_as_failed(stack: Stack) -> None:
+    call = a_call("crash")
+    with pytest.raises(RuntimeError, match="as asked"):
+        async with stack.pipeline.run(call) as running:
+            await running.answer()
+    assert (stack.entry(call).outcome, stack.entry(call).reason) == ("failed", "internal")
+
+
+async def test_a_refusal_after_the_provider_began_is_recorded_with_its_cause(stack: Stack) -> None:
+    call = a_call("secret")
+    with pytest.raises(Refusal, match="Blocked"):
+        async with stack.pipeline.run(call) as running:
+            await running.answer()
+    entry = stack.entry(call)
+    assert (entry.outcome, entry.reason) == ("refused", "rule no-secrets")
+
+
+async def test_a_call_that_is_given_up_tells_the_provider_and_is_recorded(stack: Stack) -> None:
+    call = a_call("hang")
+    async with anyio.create_task_group() as tasks, stack.pipeline.run(call) as running:
+        assert isinstance(await anext(running), Chunk)
+        tasks.cancel_scope.cancel()
+    assert stack.tokens.closed == 1
+    assert stack.entry(call).outcome == "cancelled"
+
+
+async def test_who_cannot_be_identified_is_refused_and_recorded(stack: Stack) -> None:
+    call = a_call("echo", Evidence(secret="ptk_nobody", direct=True))
+    with pytest.raises(Refusal):
+        async with stack.pipeline.run(call):
+            pytest.fail("it was let in")
+    entry = stack.entry(call)
+    assert (entry.outcome, entry.reason, entry.principal) == ("refused", "key", "")
+
+
+async def test_the_attempt_itself_is_recorded_before_what_destroys(stack: Stack) -> None:
+    call = a_call("wipe")
+    async with stack.pipeline.run(call) as running:
+        before = [item.entry.outcome for item in tail(stack.record, 5)]
+        await running.answer()
+    assert before == ["intent"]
+    assert stack.entry(call).outcome == "ok"
