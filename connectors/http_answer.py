@@ -5,13 +5,20 @@ from typing import Final, Protocol
 import msgspec
 from msgspec import Raw, structs
 
-from connectors.envelope import end_of
+from connectors.envelope import declares_extensions, end_of
 from connectors.exchange import Exchange
 from connectors.http_connection import Breakage, HttpConnection
 from connectors.http_message import Headers, Response, header_of, retry_after_s
 from connectors.outcome import Failure, Result
 from mcp_wire.codes import META_PROGRESS
-from mcp_wire.jsonrpc import Message, decode_batch, decode_error, decode_message, members_of
+from mcp_wire.jsonrpc import (
+    EMPTY_OBJECT,
+    Message,
+    decode_batch,
+    decode_error,
+    decode_message,
+    members_of,
+)
 from mcp_wire.sse import SseDecoder, SseError
 
 MAX_BATCH: Final = 1000
@@ -87,7 +94,7 @@ class AnswerReader:
     def head(self, status: int, headers: Headers) -> None:
         """The head came."""
         self.status, self.headers = status, headers
-        if status == 200 and content_type(headers) == STREAM_TYPE:
+        if status == 200 and is_event_stream(headers):
             self._decoder = SseDecoder()
             self._decoder.last_id = self._last_id
             if self._sink is not None:
@@ -111,8 +118,10 @@ class AnswerReader:
             return
         if self._decoder is not None:
             sink.stream_ended()
-        else:
-            sink.response(Response(self.status, self.headers, b"".join(self._chunks)))
+            return
+        chunks = self._chunks
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        sink.response(Response(self.status, self.headers, body))
 
     def broken(self, breakage: Breakage, reason: str) -> None:
         """The connection is gone."""
@@ -163,6 +172,16 @@ def content_type(headers: Headers) -> str:
     return value.partition(";")[0].strip().lower()
 
 
+def is_event_stream(headers: Headers) -> bool:
+    """Whether the body is an event stream; asked of every answer, so that it does not take long."""
+    for name, value in headers:
+        if name == b"content-type":
+            return (
+                not value.startswith(b"application/json") and content_type(headers) == STREAM_TYPE
+            )
+    return False
+
+
 def message_in(response: Response) -> Message | None:
     """The JSON-RPC answer that is the body; None when it is something else."""
     if response.body.lstrip()[:1] != b"{":
@@ -201,13 +220,16 @@ def is_of_http(status: int) -> bool:
 
 
 def end_with_status(
-    message: Message, status: int, *, modern: bool, extensions: bool = False
+    message: Message, status: int, *, modern: bool, client_capabilities: Raw = EMPTY_OBJECT
 ) -> Result | Failure:
     """What an answer stands for; see :func:`connectors.envelope.end_of`."""
-    end = end_of(message, modern=modern, extensions=extensions)
-    return (
-        structs.replace(end, status=status) if isinstance(end, Failure) and status != 200 else end
-    )
+    end = end_of(message, modern=modern)
+    if isinstance(end, Failure):
+        if end.kind == "violation" and modern and declares_extensions(client_capabilities):
+            end = end_of(message, modern=True, extensions=True)
+        if isinstance(end, Failure) and status != 200:
+            end = structs.replace(end, status=status)
+    return end
 
 
 def is_answer_to(request_id: int, message: Message) -> bool:

@@ -16,6 +16,7 @@ Breakage = Literal["disconnected", "violation"]
 DRAIN_S: Final = 1.0
 """How long the rest of an answer that nobody wants any more may take before it is cut off."""
 KEEP_ALIVE_MARGIN_S: Final = 1.0
+TOO_LARGE_A_HEAD: Final = "The upstream's answer has too large a head."
 
 _KEEP_ALIVE: Final = re.compile(rb"timeout=([0-9]{1,6})")
 
@@ -98,13 +99,14 @@ class HttpConnection(asyncio.Protocol):
         "_excess",
         "_head_bytes",
         "_headers",
+        "_is_first",
         "_keep",
+        "_max_head_bytes",
         "_owner",
         "_parser",
         "_paused",
         "_poll",
         "_receiver",
-        "_sized",
         "_status",
         "_transport",
         "counted",
@@ -123,6 +125,7 @@ class HttpConnection(asyncio.Protocol):
         self.drain_until = 0.0
         self.offered_idle_s = float("inf")
         self._owner = owner
+        self._max_head_bytes = owner.limits.max_head_bytes
         self._receiver: Receiver | None = None
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until it stands
         self._poll: Callable[[int], list[Any]] | None = None
@@ -130,11 +133,11 @@ class HttpConnection(asyncio.Protocol):
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
-        self._sized = False
         self._complete = False
         self._keep = False
         self._excess = False
         self._paused = False
+        self._is_first = True
 
     @property
     def is_usable(self) -> bool:
@@ -199,6 +202,8 @@ class HttpConnection(asyncio.Protocol):
         if self._receiver is None:
             self._transport.abort()
             return
+        if self._status == 0:
+            self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
@@ -211,10 +216,8 @@ class HttpConnection(asyncio.Protocol):
             self._excess = True
         if self._complete:
             self._finish()
-        elif self._status == 0:
-            self._head_bytes += len(data)
-            if self._head_bytes > self._owner.limits.max_head_bytes:
-                self._break("The upstream's answer has too large a head.")
+        elif self._status == 0 and self._head_bytes > self._max_head_bytes:
+            self._break(TOO_LARGE_A_HEAD)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The event loop: it is closed."""
@@ -222,7 +225,7 @@ class HttpConnection(asyncio.Protocol):
         self._owner.lost(self)
         if receiver is None:
             return
-        if exc is None and self._status and not self._sized:
+        if exc is None and self._status and not self._is_sized():
             receiver.complete()  # the end of the connection is the end of the body
         else:
             receiver.broken("disconnected", "The upstream closed the connection.")
@@ -235,13 +238,7 @@ class HttpConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """The parser: a header field, or a trailer, which is dropped."""
         if self._status == 0:
-            name = name.lower()
-            self._headers.append((name, value))
-            self._head_bytes += len(name) + len(value)
-            if name in {b"content-length", b"transfer-encoding"}:
-                self._sized = True
-            elif name == b"keep-alive":
-                self._note_offer(value)
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The parser: the head is whole; interim answers (1xx) are passed over."""
@@ -252,8 +249,8 @@ class HttpConnection(asyncio.Protocol):
             self._headers = []
             return
         self._status = status
-        if self._head_bytes > self._owner.limits.max_head_bytes:
-            self._break("The upstream's answer has too large a head.")
+        if self._head_bytes > self._max_head_bytes and self._is_head_too_large():
+            self._break(TOO_LARGE_A_HEAD)
         else:
             self._receiver.head(status, self._headers)
 
@@ -268,17 +265,27 @@ class HttpConnection(asyncio.Protocol):
             self._complete = True
             self._keep = self._parser.should_keep_alive()
 
-    def _note_offer(self, value: bytes) -> None:
+    def _is_sized(self) -> bool:
+        """Whether the answer says itself where it ends."""
+        return any(name in {b"content-length", b"transfer-encoding"} for name, _ in self._headers)
+
+    def _is_head_too_large(self) -> bool:
+        """What was counted may be body: it came in the same piece as the end of the head."""
+        sizes = sum(len(name) + len(value) + 4 for name, value in self._headers)
+        return sizes > self._max_head_bytes
+
+    def _note_offer(self) -> None:
         """``Keep-Alive: timeout=5``: what the upstream itself says of its patience, less a margin."""
-        found = _KEEP_ALIVE.search(value)
-        if found is not None:
-            self.offered_idle_s = max(0.0, float(found.group(1)) - KEEP_ALIVE_MARGIN_S)
+        for name, value in self._headers:
+            if name == b"keep-alive":
+                found = _KEEP_ALIVE.search(value)
+                if found is not None:
+                    self.offered_idle_s = max(0.0, float(found.group(1)) - KEEP_ALIVE_MARGIN_S)
 
     def _forget_answer(self) -> None:
         self._status = 0
         self._headers = []
         self._head_bytes = 0
-        self._sized = False
         self._complete = False
         self._keep = False
         self._excess = False
@@ -288,7 +295,11 @@ class HttpConnection(asyncio.Protocol):
     def _finish(self) -> None:
         receiver, self._receiver = self._receiver, None
         transport = self._transport
-        self.resume()
+        if self._paused:
+            self.resume()
+        if self._is_first:
+            self._is_first = False
+            self._note_offer()
         reusable = (
             self._keep
             and not self._excess

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import Final, cast
 
+from connectors.alarm import SharedDeadline
 from connectors.deadline import Deadline
 from connectors.envelope import end_of
 from connectors.errors import ConnectorError
@@ -131,6 +132,7 @@ class HttpExchange(Exchange):
             timeout_s=timeout_s,
             cap_s=cap_s,
         )
+        self._deadline = SharedDeadline(pool.alarm, timeout_s, cap_s, self._overdue)
         self._timeout_s = timeout_s
         self.key = key
         """Whose connections it may use."""
@@ -191,7 +193,10 @@ class HttpExchange(Exchange):
     def response(self, response: Response) -> None:
         """See :class:`connectors.http_answer.Sink`."""
         self.headers, self.reader = response.headers, None
-        message = message_in(response)
+        self.take_response(response, message_in(response))
+
+    def take_response(self, response: Response, message: Message | None) -> None:
+        """A whole answer came, and the JSON-RPC answer in it."""
         if message is not None and not is_of_http(response.status):
             self.take_answer(message, response.status)
         elif 200 <= response.status < 300:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import cache
 from typing import Final
 
+from connectors.alarm import Alarm
 from connectors.errors import Unreachable
 from connectors.http_connection import HttpConnection, Limits
 from connectors.http_message import Endpoint
@@ -44,6 +45,8 @@ class HttpPool:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.limits = limits
+        self.alarm = Alarm()
+        """Watches the deadlines of what is in flight."""
         self.opened_count = 0
         self.sent_count = 0
         self._endpoint = endpoint
@@ -122,6 +125,7 @@ class HttpPool:
             if not waiter.done():
                 waiter.set_exception(Unreachable("The upstream was closed."))
         self._idle.clear()
+        self.alarm.stop()
         for connection in list(self._connections):
             connection.cut()
         if self._connections:

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from connectors.envelope import declares_extensions, request_params
+from connectors.envelope import own_identity
 from connectors.errors import ConnectorError, Misconfigured, ProtocolViolation
 from connectors.http_answer import (
     end_with_status,
@@ -15,7 +15,6 @@ from connectors.http_answer import (
     is_answer_to,
     is_error_of,
     is_of_http,
-    message_in,
 )
 from connectors.http_exchange import HttpExchange
 from connectors.http_message import Headers, Heads, Response, with_body
@@ -25,7 +24,16 @@ from connectors.listing import find_tool
 from connectors.outcome import Failure, Result
 from connectors.protocol import Change, Credential, OnChange, Request
 from connectors.stdio_session import LISTING_CAPABILITIES
-from mcp_wire.codes import HEADER_MISMATCH, MISSING_CLIENT_CAPABILITY, UNSUPPORTED_REVISION
+from mcp_wire.codes import (
+    HEADER_MISMATCH,
+    META_CLIENT_CAPABILITIES,
+    META_CLIENT_INFO,
+    META_LOG_LEVEL,
+    META_PROGRESS,
+    META_REVISION,
+    MISSING_CLIENT_CAPABILITY,
+    UNSUPPORTED_REVISION,
+)
 from mcp_wire.headers import (
     METHOD_HEADER,
     NAME_HEADER,
@@ -39,6 +47,9 @@ from mcp_wire.headers import (
 )
 from mcp_wire.jsonrpc import Message, decode_error, encode_request, members_of, string_of
 from mcp_wire.revisions import LATEST_MODERN, MODERN_REVISIONS
+
+MAX_ROUTINGS: Final = 4096
+"""Prepared header lines that are kept; one for each tool, prompt or resource in use."""
 
 _strings: Final = msgspec.json.Decoder(list[str])
 _OF_THIS_ERA: Final = (UNSUPPORTED_REVISION, HEADER_MISMATCH, MISSING_CLIENT_CAPABILITY)
@@ -69,7 +80,9 @@ class ModernUpstream:
         self.on_doubt = on_doubt
         """Told of answers that a modern upstream would not give."""
         self.revision = LATEST_MODERN
+        self.identity = own_identity()
         self._last_id = 0
+        self._routing: dict[tuple[str, str, str | None], bytes] = {}
 
     def next_id(self) -> int:
         """An id that no other request of this upstream has."""
@@ -79,6 +92,19 @@ class ModernUpstream:
     def call(self, request: Request, credential: Credential) -> "ModernCall":
         """A caller's request; sent when its first event is awaited."""
         return ModernCall(self, request, credential)
+
+    def routing(self, revision: str, method: str, name: str | None) -> bytes:
+        """Header lines that say where a request goes; the few there are, are made once."""
+        key = (revision, method, name)
+        fields = self._routing.get(key)
+        if fields is None:
+            text = f"{REVISION_HEADER}: {revision}\r\n{METHOD_HEADER}: {method}\r\n"
+            if name is not None:
+                text += f"{NAME_HEADER}: {encode_header_value(name)}\r\n"
+            if len(self._routing) >= MAX_ROUTINGS:
+                self._routing.clear()
+            fields = self._routing[key] = text.encode("ascii")
+        return fields
 
     async def discover(self, timeout_s: float) -> tuple[Result | Failure, Headers]:
         """How ``server/discover`` ended, with the header fields of the answer."""
@@ -153,16 +179,11 @@ class ModernCall(HttpExchange):
 
     def launch(self) -> Failure | None:
         """See :meth:`connectors.http_exchange.HttpExchange.launch`."""
-        request = self._request
         try:
             head = self._upstream.heads.of("POST", self._credential)
         except Misconfigured as error:
             return Failure("unreachable", str(error))
-        params = request_params(
-            request, modern_revision=self._revision, progress_token=self.request_id
-        )
-        body = encode_request(self.request_id, request.method, params)
-        self.post(with_body(head, self._routing(), body))
+        self.post(with_body(head, self._routing(), self._body()))
         return None
 
     def take_answer(self, message: Message, status: int) -> None:
@@ -174,36 +195,58 @@ class ModernCall(HttpExchange):
         if not is_answer_to(self.request_id, message):
             self.finish(Failure("violation", "The upstream answered another request."))
             return
-        extensions = declares_extensions(self._request.client_capabilities)
-        self.finish(end_with_status(message, status, modern=True, extensions=extensions))
+        capabilities = self._request.client_capabilities
+        self.finish(end_with_status(message, status, modern=True, client_capabilities=capabilities))
 
-    def response(self, response: Response) -> None:
-        """See :class:`connectors.http_answer.Sink`; an error to no request shows another era."""
-        message = message_in(response)
-        is_ours = message is not None and (
-            bytes(message.id or b"") == b"%d" % self.request_id
-            or any(is_error_of(message, code) for code in _OF_THIS_ERA)
-        )
-        if 400 <= response.status < 500 and not is_ours and not is_of_http(response.status):
-            self.headers, self.reader = response.headers, None
+    def take_response(self, response: Response, message: Message | None) -> None:
+        """See :meth:`connectors.http_exchange.HttpExchange.take_response`.
+
+        A refusal that is no answer to this request shows another era.
+        """
+        status = response.status
+        if 400 <= status < 500 and not is_of_http(status) and not self._is_of_this_era(message):
             self._upstream.on_doubt()
             self.finish(failure_of(response, message))
         else:
-            super().response(response)
+            super().take_response(response, message)
+
+    def _is_of_this_era(self, message: Message | None) -> bool:
+        return message is not None and (
+            bytes(message.id or b"") == b"%d" % self.request_id
+            or any(is_error_of(message, code) for code in _OF_THIS_ERA)
+        )
+
+    def _body(self) -> bytes:
+        """The message, written in one pass; see :func:`connectors.envelope.request_params`."""
+        request = self._request
+        meta: dict[str, object] = {
+            **request.meta,
+            META_REVISION: self._revision,
+            META_CLIENT_CAPABILITIES: request.client_capabilities,
+            META_CLIENT_INFO: request.client_info or self._upstream.identity,
+        }
+        if request.wants_progress:
+            meta[META_PROGRESS] = self.request_id
+        if request.log_level is not None:
+            meta[META_LOG_LEVEL] = request.log_level
+        if request.traceparent is not None:
+            meta["traceparent"] = request.traceparent
+        params = {**request.params, "_meta": meta}
+        return encode_request(self.request_id, request.method, params)
 
     def _routing(self) -> bytes:
         """The fields that repeat what the body says (2026-07-28 transports, Standard Headers)."""
         request = self._request
-        fields = f"{REVISION_HEADER}: {self._revision}\r\n{METHOD_HEADER}: {request.method}\r\n"
         member = NAME_PARAMS.get(request.method)
+        name = None
         if member is not None:
             name = request.name or string_of(request.params.get(member)) or ""
-            fields += f"{NAME_HEADER}: {encode_header_value(name)}\r\n"
+        fields = self._upstream.routing(self._revision, request.method, name)
         if self._param_headers:
             arguments = request.params.get("arguments")
-            for name, value in build_param_headers(self._param_headers, arguments):
-                fields += f"{name}: {value}\r\n"
-        return fields.encode("ascii")
+            for header, value in build_param_headers(self._param_headers, arguments):
+                fields += f"{header}: {value}\r\n".encode("ascii")
+        return fields
 
     def _may_retry(self, raw_error: Raw) -> bool:
         """Try once more after a refusal that comes before execution (mcp.md C5)."""

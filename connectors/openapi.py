@@ -23,6 +23,7 @@ from connectors.http_message import Endpoint, endpoint_of, header_lines, resolve
 from connectors.http_pool import HttpPool, Resolve
 from connectors.openapi_answer import answer_of, tool_result
 from connectors.openapi_document import MAX_JSON_BYTES, read_document
+from connectors.openapi_head import fetch_head
 from connectors.openapi_operation import Operation, Service
 from connectors.openapi_request import (
     Authentication,
@@ -91,6 +92,8 @@ class OpenApiConnector:
 
     async def open(self) -> ServerIdentity:
         """Read the document once. Raises ConnectorError; Misconfigured names the place in it."""
+        if self._is_closed:
+            raise Unreachable("The upstream was closed.")
         service = self._service or await self._read()
         return ServerIdentity(
             revisions=(LATEST_MODERN, LATEST_LEGACY),
@@ -148,7 +151,8 @@ class OpenApiConnector:
         message = build_request(
             operation, _arguments(request), endpoint, own, traceparent=request.traceparent
         )
-        answer = await fetch(
+        send = fetch_head if operation.method == "HEAD" else fetch
+        answer = await send(
             self._pool(endpoint),
             message,
             key=(credential.id, credential.version),

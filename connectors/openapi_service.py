@@ -143,7 +143,7 @@ class _Compiler:
 
     def _free_name(self, operation_id: str, method: str, path: str) -> str:
         """The operation's own name; where that is absent or taken, its method and path; numbered."""
-        by_path = f"{method.lower()}_{path}"
+        by_path = f"{method.lower()}_{path.lstrip('/')}"
         for wanted in (operation_id or by_path, by_path):
             name = _tool_name(wanted)
             if name not in self.operations:

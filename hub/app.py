@@ -25,6 +25,7 @@ from hub.administration.nouns import OPERATIONS
 from hub.administration.openapi_document import openapi_document
 from hub.audit.recorder import Recorder, RecorderSettings
 from hub.cache import PageCache
+from hub.catalog.aggregate import list_changes
 from hub.catalog.refresh import Surroundings
 from hub.catalog.search import ToolSearch
 from hub.catalog.upstreams import Upstreams
@@ -34,7 +35,6 @@ from hub.config.models import PorticoFile, ServerSection
 from hub.config.references import resolve
 from hub.control import Control
 from hub.data_directory import DataDirectory, held, is_ephemeral
-from hub.domain.announcement import LIST_KINDS, ListChanged
 from hub.domain.record import Level
 from hub.live.bus import Bus
 from hub.live.leases import Leases
@@ -214,7 +214,12 @@ def _catalogue(ground: _Ground, client: HttpClient) -> _Catalogue:
         resource_updated=lambda tenant, upstream, uri: watching.updated(tenant, upstream, uri),
     )
     watching = Watching(snapshots, upstreams, bus.publish)
-    snapshots.on_swap(lambda old, new: _announce(bus, old, new))
+
+    def announce(old: Snapshot, new: Snapshot) -> None:
+        for change in list_changes(old, new):
+            bus.publish(change)
+
+    snapshots.on_swap(announce)
     ledger = StoredNameLedger(ground.database)
     control = Control(
         objects=ObjectStore(ground.database),
@@ -371,12 +376,3 @@ def _hosts(server: ServerSection) -> tuple[str, ...]:
     """Names under which clients may call: those configured, and where Portico says it is."""
     public = urlsplit(server.public_url).netloc if server.public_url else ""
     return (*server.allowed_hosts, public) if public else server.allowed_hosts
-
-
-def _announce(bus: Bus, old: Snapshot, new: Snapshot) -> None:
-    """Tell open streams that lists may have changed; each compares what its caller sees."""
-    for name, tenant in new.tenants.items():
-        before = old.tenants.get(name)
-        if before is None or before.virtual_servers != tenant.virtual_servers:
-            for kind in LIST_KINDS:
-                bus.publish(ListChanged(name, kind))

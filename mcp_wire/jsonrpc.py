@@ -86,7 +86,7 @@ def decode_error(raw: bytes | Raw) -> ErrorBody:
 
 def string_of(raw: Raw | None) -> str | None:
     """The text of a JSON string; anything else, and absence, is None."""
-    if raw is None or memoryview(raw)[:1] != b'"':
+    if raw is None or bytes(memoryview(raw)[:1]) != b'"':
         return None
     return _string.decode(raw)
 

@@ -3,17 +3,16 @@
 import ast
 import importlib
 import re
-import subprocess
 import tomllib
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import grimp
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-ROOT = Path(__file__).parent.parent
+from tests.project import ROOT, project_files, relative
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 MODULE_LINES = 400
@@ -28,24 +27,8 @@ def product_modules() -> list[Path]:
     return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
-def relative(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@cache
-def project_files() -> list[Path]:
-    """Everything that is, or would be, committed."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    ).stdout.decode()
-    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
 
 
 def project_texts() -> Iterator[tuple[str, str]]:

@@ -11,17 +11,10 @@ import typer
 
 from hub.cli.main import app
 from scripts.write_docs import DOCS, GENERATED
+from tests.project import ROOT, project_files, relative
 
-ROOT = Path(__file__).parent.parent
-DOCUMENTS = sorted(
-    path for folder in (".", "docs", "examples") for path in (ROOT / folder).glob("**/*.md")
-    if not {".venv", ".tools", "node_modules"} & set(path.relative_to(ROOT).parts)
-)  # fmt: skip
+DOCUMENTS = [path for path in project_files() if path.suffix == ".md"]
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?!\w+:)([^)#\s]*)(#[^)\s]+)?\)")
-
-
-def named(path: Path) -> str:
-    return str(path.relative_to(ROOT))
 
 
 def anchors(path: Path) -> set[str]:
@@ -36,10 +29,10 @@ def typed_commands() -> Iterator[tuple[str, list[str]]]:
         for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
             for line in re.findall(r"^\$ (.+)$", block, re.MULTILINE):
                 for command in re.split(r" [|;] | && ", line):
-                    yield named(path), shlex.split(command, comments=True)
+                    yield relative(path), shlex.split(command, comments=True)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=named)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=relative)
 def test_every_link_leads_somewhere(path: Path) -> None:
     for target, anchor in LINK.findall(path.read_text(encoding="utf-8")):
         found = (path.parent / target).resolve() if target else path
@@ -54,7 +47,7 @@ def test_every_make_target_that_is_named_exists() -> None:
     assert {"setup", "check", "test", "run", "fmt", "docs", "bench", "help"} <= targets
     asked = {(where, words[1]) for where, words in typed_commands() if words[0] == "make"}
     asked |= {
-        (named(path), target)
+        (relative(path), target)
         for path in DOCUMENTS
         for target in re.findall(r"`make ([a-z-]+)`", path.read_text(encoding="utf-8"))
     }
@@ -79,6 +72,17 @@ def test_every_command_that_is_named_exists_with_its_options() -> None:
         for word in rest:
             assert not word.startswith("--") or word.partition("=")[0] in known, f"{where}: {word}"
     assert seen > 5
+
+
+def test_every_program_of_ours_that_is_named_exists() -> None:
+    named = [
+        (where, word)
+        for where, words in typed_commands()
+        for word in words
+        if re.fullmatch(r"(?:bench|examples|scripts|tests)/[\w./-]+", word)
+    ]
+    assert len(named) > 2
+    assert [one for one in named if not (ROOT / one[1]).exists()] == []
 
 
 @pytest.mark.parametrize("name", GENERATED)

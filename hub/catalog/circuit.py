@@ -33,11 +33,6 @@ class Circuit:
         self._probing = False
 
     @property
-    def is_open(self) -> bool:
-        """Whether calls are turned away, but for probes."""
-        return self._until is not None
-
-    @property
     def retry_after_s(self) -> float:
         """How long until the next probe."""
         return 0.0 if self._until is None else max(0.0, self._until - self._clock())

@@ -22,6 +22,7 @@ from mcp_wire.headers import (
     strip_param_headers,
 )
 from mcp_wire.jsonrpc import decode_members, raw
+from mcp_wire.revisions import MODERN_REVISIONS
 
 MAX_VARIABLES: Final = 32
 """Expressions in a URI template; matching takes time in proportion."""
@@ -274,16 +275,24 @@ def _may_hold_annotation(text: bytes) -> bool:
 def _without_headers(listing: UpstreamListing, schema: dict[str, Any], problem: str) -> Any:
     """The schema without its invalid annotations.
 
-    Over HTTP, where they would become headers, such a tool is left out instead (2026-07-28
-    transports, "Custom Headers from Tool Parameters"; mcp.md C6).
+    Where they would become headers, such a tool is left out instead (2026-07-28 transports, "Custom
+    Headers from Tool Parameters"; mcp.md C6).
     """
-    if listing.identity.transport == "http":
+    if _takes_headers(listing):
         raise Unfit(problem)
     return json.loads(bytes(strip_param_headers(Raw(_dumped(schema)))))
 
 
+def _takes_headers(listing: UpstreamListing) -> bool:
+    """Whether calls carry ``Mcp-Param-*``: over HTTP, in the modern era."""
+    identity = listing.identity
+    return identity.transport == "http" and any(
+        revision in MODERN_REVISIONS for revision in identity.revisions
+    )
+
+
 def _key(listing: UpstreamListing, kind: Kind, definition: Raw) -> bytes:
-    digest = hashlib.sha256(f"{kind}\0{listing.identity.transport}\0".encode())
+    digest = hashlib.sha256(f"{kind}\0{_takes_headers(listing)}\0".encode())
     digest.update(definition)
     return digest.digest()
 

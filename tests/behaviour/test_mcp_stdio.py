@@ -1,6 +1,7 @@
 """MCP over standard streams: as a process of its own, and as a relay to a running hub."""
 
 import json
+import math
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,14 +10,16 @@ from typing import Any
 
 import anyio
 import anyio.abc
+import httpx2
 import mcp_types as types
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
+from hub.surfaces.mcp.stdio_relay import Hub, StdioRelay
 from tests.peers.clients import ERAS, Era, text_of
-from tests.peers.tiny_hub import WATCHED
+from tests.peers.tiny_hub import WATCHED, TinyHub, tiny_hub
 
 pytestmark = pytest.mark.anyio
 
@@ -202,3 +205,133 @@ async def test_answers_stay_on_one_line_each(tmp_path: Path) -> None:
         await lines.send(text.replace("\\r", "\r").encode())
         assert (await lines.next())["result"]["a"] == [1, 2]
         assert await lines.end_input() == 0
+
+
+class Ends:
+    """Both ends of a relay under way: what a client writes, and reads."""
+
+    def __init__(self, into: "Pipe", out: "Pipe") -> None:
+        self._into = into
+        self._out = BufferedByteReceiveStream(out.receiver)
+
+    async def send(self, message: Any) -> None:
+        await self._into.send(json.dumps(message).encode() + b"\n")
+
+    async def next(self) -> dict[str, Any]:
+        with anyio.fail_after(10):
+            message: dict[str, Any] = json.loads(await self._out.receive_until(b"\n", 1 << 24))
+        return message
+
+    async def end_input(self) -> None:
+        await self._into.aclose()
+
+
+class Pipe:
+    """A byte stream inside the process, from :meth:`send` to :meth:`receive`."""
+
+    def __init__(self) -> None:
+        self.sender, self.receiver = anyio.create_memory_object_stream[bytes](math.inf)
+
+    async def send(self, item: bytes) -> None:
+        await self.sender.send(item)
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        assert max_bytes
+        return await self.receiver.receive()
+
+    async def aclose(self) -> None:
+        self.sender.close()
+
+
+@asynccontextmanager
+async def relayed(url: str, headers: dict[str, str]) -> AsyncIterator[Ends]:
+    """A relay to a running hub; leaving the block waits for its end."""
+    into, out = Pipe(), Pipe()
+    async with httpx2.AsyncClient(trust_env=False, timeout=None) as client:
+        relay = StdioRelay(Hub(client, url, headers, (httpx2.TransportError,)))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(relay.run, into, out)
+            yield Ends(into, out)
+            await into.aclose()
+        out.sender.close()
+        out.receiver.close()
+        into.receiver.close()
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[TinyHub]:
+    async with tiny_hub(tmp_path) as running:
+        yield running
+
+
+async def test_a_relay_carries_the_legacy_era_with_its_session_and_its_stream(hub: TinyHub) -> None:
+    async with relayed(hub.url, hub.headers()) as client:
+        info = {"name": "test", "version": "1"}
+        params = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {"elicitation": {}},
+            "clientInfo": info,
+        }
+        await client.send(legacy(0, "initialize", **params))
+        assert (await client.next())["result"]["protocolVersion"] == "2025-11-25"
+        await client.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        await client.send(legacy(1, "tools/call", name="ask", arguments={}))
+        question = await client.next()
+        assert question["method"] == "elicitation/create"
+        result = {"action": "accept", "content": {"colour": "red"}}
+        await client.send({"jsonrpc": "2.0", "id": question["id"], "result": result})
+        assert (await client.next())["result"]["content"][0]["text"] == "accept:red"
+        with anyio.fail_after(5):
+            while not hub.surface.open_streams:
+                await anyio.lowlevel.checkpoint()
+        hub.grown.tools = ("echo", "hang")
+        hub.regrow()
+        assert (await client.next())["method"] == "notifications/tools/list_changed"
+        await client.send(legacy(2, "tools/call", name="hang", arguments={}))
+        await hub.until("hang started")
+        cancel = {"requestId": 2}
+        await client.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": cancel})
+        await hub.until("hang cancelled")
+    await hub.until_idle()
+
+
+async def test_a_relay_carries_the_modern_era_and_adds_what_http_wants(hub: TinyHub) -> None:
+    async with relayed(hub.url, hub.headers()) as client:
+        await client.send(modern(0, "server/discover"))
+        assert REVISION in (await client.next())["result"]["supportedVersions"]
+        arguments = {"text": "there", "region": "zürich", "count": 3}
+        for request_id in (1, 2):
+            await client.send(modern(request_id, "tools/call", name="route", arguments=arguments))
+            answer = await client.next()
+            assert answer["id"] == request_id
+            assert answer["result"]["content"][0]["text"] == "there"
+        operations = [entry.operation for entry in hub.seen.entries]
+        assert operations == [
+            "server/discover", "tools/call", "tools/list", "tools/call", "tools/call",
+        ]  # fmt: skip
+        await client.send(
+            modern(3, "tools/call", name="slow", arguments={}, meta={"progressToken": 9})
+        )
+        told = [await client.next() for _ in range(4)]
+        assert [message["params"]["progressToken"] for message in told[:3]] == [9, 9, 9]
+        assert told[3]["id"] == 3
+        await client.send(modern(4, "tools/call", name="hang", arguments={}))
+        await hub.until("hang started")
+        cancel = {"requestId": 4}
+        await client.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": cancel})
+        await hub.until("hang cancelled")
+
+
+async def test_a_relay_answers_whatever_becomes_of_the_hub(hub: TinyHub) -> None:
+    async with relayed(hub.url, {}) as stranger:
+        await stranger.send(modern("a", "tools/list"))
+        refused = await stranger.next()
+        assert (refused["id"], refused["error"]["code"]) == ("a", -31401)
+    async with relayed("http://127.0.0.1:1/mcp", {}) as lost:
+        await lost.send(modern("b", "tools/list"))
+        failed = await lost.next()
+        assert (failed["id"], failed["error"]["code"]) == ("b", -32603)
+        assert "cannot be reached" in failed["error"]["message"]
+        await lost.send([1])
+        await lost.send("no message")
+        assert (await lost.next())["error"]["code"] == -32600

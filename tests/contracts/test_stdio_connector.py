@@ -136,11 +136,6 @@ class TestLegacy(Shared, AskingSuite):
         assert (await harness.connector.open()).revisions == (LEGACY,)
 
 
-class TestDualForModernCallers(Shared, McpSuite):
-    era = "dual"
-    revision = MODERN
-
-
 class TestDualForLegacyCallers(Shared, AskingSuite):
     era = "dual"
     revision = LEGACY

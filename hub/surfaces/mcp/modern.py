@@ -19,6 +19,7 @@ from hub.surfaces.mcp.inbound import (
     check_envelope,
     check_headers,
     check_revision,
+    text_of,
 )
 from hub.surfaces.mcp.listen import Subscriber, Wanted, subscribe, wanted_by
 from hub.surfaces.mcp.machinery import Machinery
@@ -135,11 +136,15 @@ class ListenStream:
 
 
 def _param_check(message: Inbound, arrival: Arrival) -> Callable[[Admitted], None]:
-    """Compare ``Mcp-Param-*`` headers with arguments once the exposed schema is known (S4)."""
+    """Compare ``Mcp-Param-*`` headers with arguments once the exposed schema is known (S4).
+
+    A tool that was called through ``call_tool`` has no headers of its own to compare.
+    """
 
     def check(admitted: Admitted) -> None:
         exposure = admitted.exposure
-        if exposure is None or not exposure.param_headers:
+        is_named = admitted.call.target.name == text_of(message.params.get("name"))
+        if exposure is None or not exposure.param_headers or not is_named:
             return
         arguments = message.params.get("arguments")
         try:
