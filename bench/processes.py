@@ -80,6 +80,9 @@ def running(
 
     With ``announces`` the first line of its output is awaited and read as JSON. Raises NotStarted.
     """
+    # Compiled once and kept, as installed programs are; else each start would pay for it.
+    environment = {**os.environ}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     began = time.perf_counter()
     with log.open("ab") as stderr:
         process = subprocess.Popen(
@@ -88,6 +91,7 @@ def running(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if announces else stderr,
             stderr=stderr,
+            env=environment,
         )
     try:
         ready = _announcement(process, log) if announces else {}

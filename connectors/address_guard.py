@@ -70,6 +70,8 @@ class AddressGuard:
 
 
 async def _resolve(host: str, port: int) -> list[str]:
+    if _is_address(host):
+        return [host]
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -79,6 +81,14 @@ async def _resolve(host: str, port: int) -> list[str]:
     if not addresses:
         raise Unreachable(f"{host} has no address")
     return addresses
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _plain(host: str) -> str:

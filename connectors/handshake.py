@@ -19,6 +19,13 @@ from mcp_wire.revisions import LATEST_LEGACY, LATEST_MODERN, LEGACY_REVISIONS, M
 MAX_INSTRUCTIONS: Final = 100_000
 """Characters of an upstream's instructions that are kept."""
 
+LISTING_CAPABILITIES: Final = raw({
+    "roots": {},
+    "sampling": {"context": {}, "tools": {}},
+    "elicitation": {"form": {}, "url": {}},
+})
+"""Declared for listing: servers hide tools from clients that could not answer their questions."""
+
 _strings: Final = msgspec.json.Decoder(list[str])
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import select
+import socket
 from collections.abc import Callable, Hashable
 from typing import Any, Final, Literal, Protocol, cast
 
@@ -18,6 +19,12 @@ DRAIN_S: Final = 1.0
 KEEP_ALIVE_MARGIN_S: Final = 1.0
 TOO_LARGE_A_HEAD: Final = "The upstream's answer has too large a head."
 
+_PROBES: Final = tuple(
+    (getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+    if hasattr(socket, name)
+)
+"""A long silent stream to a host that is gone ends within a minute."""
 _KEEP_ALIVE: Final = re.compile(rb"timeout=([0-9]{1,6})")
 
 
@@ -317,9 +324,14 @@ class HttpConnection(asyncio.Protocol):
             receiver.broken("violation", reason)
 
     def _watch(self) -> None:
-        """Be able to see, without waiting for the event loop, that an idle upstream hung up."""
+        """Notice an upstream that hung up, without the event loop's help, or vanished silently."""
         sock = self._transport.get_extra_info("socket")
-        if sock is not None and hasattr(select, "poll"):
+        if sock is None:
+            return
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _PROBES:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        if hasattr(select, "poll"):
             poll = select.poll()
             poll.register(sock.fileno(), select.POLLIN)
             self._poll = poll.poll

@@ -215,7 +215,8 @@ class HttpExchange(Exchange):
 
     async def __anext__(self) -> Event:
         """The next event; see :class:`connectors.outcome.Outcome`."""
-        self.begin()
+        if not self._started:
+            self.begin()
         while not self._events:
             if self.end is not None:
                 raise StopAsyncIteration

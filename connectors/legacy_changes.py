@@ -104,14 +104,14 @@ class LegacyChanges:
         """Hold the stream open, in a new session when the upstream has lost the one before."""
         patience = Patience()
         last_id, has_stood, told_closed = "", False, False
-        while self._is_running:
+        while self._is_running and not self._upstream.sessions.is_closed:
             patience.opened()
             session = await self._session_to_hear()
             if session is None:
                 end: Result | Failure = Failure("unreachable", "There is no session.")
             else:
                 if session is not self._session:
-                    last_id = ""
+                    last_id, has_stood = "", False
                     await self._adopt(session)
                 elif has_stood and not last_id:
                     self._catch_up(session)
@@ -123,7 +123,8 @@ class LegacyChanges:
             is_lost = isinstance(end, Failure) and end.status == 404 and has_stood
             if session is not None and is_lost:
                 self._upstream.sessions.forget(session)
-            elif is_refusal(end):
+                continue
+            if is_refusal(end):
                 break
             is_away = isinstance(end, Failure) and end.kind == "unreachable"
             if is_away and not told_closed:
@@ -134,13 +135,14 @@ class LegacyChanges:
 
     def _stream_of(self, session: LegacySession, last_id: str) -> "Stream":
         upstream = self._upstream
-        return SessionStream(
+        session.stream = stream = SessionStream(
             upstream.sessions,
             session,
             settled=self._settled,
             last_id=last_id,
             on_change=upstream.on_change,
         )
+        return stream
 
     async def _session_to_hear(self) -> LegacySession | None:
         upstream = self._upstream

@@ -19,8 +19,14 @@ from connectors.mcp_legacy import LegacyUpstream
 from connectors.mcp_modern import ModernUpstream
 from connectors.mcp_sse import McpSseConnector
 from connectors.modern_changes import ModernChanges
-from connectors.outcome import Event, Failure, Outcome
-from connectors.probe import leads_to_sse, no_revision_in_common, probe_legacy, probe_modern
+from connectors.outcome import Event, Outcome
+from connectors.probe import (
+    leads_to_sse,
+    no_revision_in_common,
+    not_sent,
+    probe_legacy,
+    probe_modern,
+)
 from connectors.protocol import Credential, Listing, OnChange, Request, ServerIdentity
 from connectors.stdio_session import LISTING_CAPABILITIES
 from mcp_wire.revisions import era_of
@@ -211,6 +217,8 @@ class McpHttpConnector:
             if self._live is None:
                 self._stop_listening()
                 live = await self._find()
+                if self._is_closed:
+                    raise Unreachable("The upstream was closed.")
                 if live.changes is not None:
                     self._changes = live.changes
                     await live.changes.start()
@@ -313,16 +321,3 @@ class McpHttpConnector:
         if self._changes is not None:
             self._changes.close()
             self._changes = None
-
-
-def not_sent(error: ConnectorError) -> Failure:
-    """A call whose upstream could not be opened: nothing was executed."""
-    if isinstance(error, Inconclusive) and error.status is not None:
-        return Failure(
-            "status",
-            str(error),
-            status=error.status,
-            retry_after_s=error.retry_after_s,
-            challenge=error.challenge,
-        )
-    return Failure("unreachable", str(error))

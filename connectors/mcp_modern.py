@@ -98,7 +98,8 @@ class ModernUpstream:
         key = (revision, method, name)
         fields = self._routing.get(key)
         if fields is None:
-            text = f"{REVISION_HEADER}: {revision}\r\n{METHOD_HEADER}: {method}\r\n"
+            text = f"{REVISION_HEADER}: {revision}\r\n"
+            text += f"{METHOD_HEADER}: {encode_header_value(method)}\r\n"
             if name is not None:
                 text += f"{NAME_HEADER}: {encode_header_value(name)}\r\n"
             if len(self._routing) >= MAX_ROUTINGS:

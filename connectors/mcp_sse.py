@@ -17,7 +17,7 @@ from connectors.legacy_sessions import LegacySession, RefusedError, SessionKey
 from connectors.listing import fetch_listing
 from connectors.mcp_legacy import LegacyCall, LegacyUpstream, may_be_asked
 from connectors.outcome import Event, Failure, Outcome, Result
-from connectors.probe import no_revision_in_common, raise_unless_conclusive
+from connectors.probe import no_revision_in_common, not_sent, raise_unless_conclusive
 from connectors.protocol import Credential, Listing, OnChange, Request, ServerIdentity
 from connectors.sse_sessions import SseSession, SseSessions
 from connectors.stdio_session import LISTING_CAPABILITIES
@@ -107,7 +107,7 @@ class McpSseConnector:
         try:
             await self.open()
         except ConnectorError as error:
-            yield Failure("unreachable", str(error))
+            yield not_sent(error)
             return
         outcome = self.invoke(request, credential)
         try:

@@ -15,14 +15,20 @@ from anyio.abc import TaskGroup
 from msgspec import Raw, structs
 
 from connectors.child_groups import ChildGroups
-from connectors.errors import ConnectorError, Misconfigured, Unreachable
+from connectors.errors import (
+    ConnectorError,
+    ErrorAnswer,
+    Misconfigured,
+    ProtocolViolation,
+    Unreachable,
+)
+from connectors.handshake import LISTING_CAPABILITIES
 from connectors.listing import fetch_listing
 from connectors.outcome import Event, Failure
 from connectors.protocol import Change, Credential, Listing, OnChange, Request, ServerIdentity
 from connectors.stdio_changes import Changes
 from connectors.stdio_pool import SessionPool
 from connectors.stdio_session import (
-    LISTING_CAPABILITIES,
     StartFailed,
     StdioSession,
     StdioSettings,
@@ -65,6 +71,8 @@ class McpStdioConnector:
         self._attaching = anyio.Lock()
         self._identity: ServerIdentity | None = None
         self._eras: tuple[Era, ...] = ()
+        self._undecided = False
+        """Whether a modern upstream has yet to show if it speaks the legacy era as well."""
         self._hides = True
         """Whether the upstream may list less to clients that cannot be asked anything."""
 
@@ -199,11 +207,16 @@ class McpStdioConnector:
         return fuller
 
     async def _legacy_identity(self) -> ServerIdentity | None:
-        """What the server says in a handshake, if it takes one; the child is kept for callers."""
+        """What the server says in a handshake, if it takes one; the child is kept for callers.
+
+        A child that was not ready in time says nothing: it is asked again with the next opening.
+        """
         key = SessionKey((_STATIC.id, _STATIC.version), "legacy")
+        self._undecided = False
         try:
             slot = await self._pool.acquire(Wanted(key=key, tentative=True), LEGACY_CHECK_S)
-        except ConnectorError:
+        except ConnectorError as error:
+            self._undecided = not isinstance(error.__cause__, ErrorAnswer | ProtocolViolation)
             return None
         identity = slot.live.identity
         self._pool.release(slot, reusable=self._settings.isolation == "shared")

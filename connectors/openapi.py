@@ -6,7 +6,7 @@ in force.
 
 import hashlib
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,16 +22,16 @@ from connectors.http_exchange import fetch
 from connectors.http_message import Endpoint, endpoint_of, header_lines, resolved
 from connectors.http_pool import HttpPool, Resolve
 from connectors.openapi_answer import answer_of, tool_result
+from connectors.openapi_compile import compile_document
 from connectors.openapi_document import MAX_JSON_BYTES, read_document
 from connectors.openapi_head import fetch_head
-from connectors.openapi_operation import Operation, Service
+from connectors.openapi_operation import Described, Operation
 from connectors.openapi_request import (
     Authentication,
     BadArgumentsError,
     authentication,
     build_request,
 )
-from connectors.openapi_service import compile_service
 from connectors.outcome import Event, Failure, Result
 from connectors.protocol import Credential, Listing, Request, ServerIdentity
 from mcp_wire.codes import INVALID_PARAMS, METHOD_NOT_FOUND
@@ -52,7 +52,11 @@ class OpenApiSettings(Struct, frozen=True, kw_only=True):
     base_url: str | None = None
     """Instead of the servers that the document names."""
     headers: Mapping[str, str] = {}
-    """Sent with calls; one named like a security scheme goes where the scheme wants it."""
+    """Sent with calls; one named like a security scheme goes where the scheme wants it.
+
+    They go to ``base_url`` or, without one, to the origin of a fetched document, or to the server
+    that a document in a file names first.
+    """
     timeout_cap_s: float = 600.0
     limits: Limits = Limits()
 
@@ -81,33 +85,36 @@ class OpenApiConnector:
         self._tls = tls
         self._reading = anyio.Lock()
         self._digest = b""
-        self._service: Service | None = None
+        self._described: Described | None = None
         self._pools: dict[tuple[str, str, int], HttpPool] = {}
         self._is_closed = False
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Operations that were left out, and why."""
-        return self._service.problems if self._service is not None else ()
+        """Operations that were left out, and why; and what else an administrator should know."""
+        described = self._described
+        if described is None:
+            return ()
+        return (*self._warnings(described), *described.problems)
 
     async def open(self) -> ServerIdentity:
         """Read the document once. Raises ConnectorError; Misconfigured names the place in it."""
         if self._is_closed:
             raise Unreachable("The upstream was closed.")
-        service = self._service or await self._read()
+        described = self._described or await self._read()
         return ServerIdentity(
             revisions=(LATEST_MODERN, LATEST_LEGACY),
-            name=service.title,
-            version=service.version,
-            instructions=service.description,
+            name=described.title,
+            version=described.version,
+            instructions=described.description,
             protocol_capabilities=_CAPABILITIES,
             transport="openapi",
         )
 
     async def list(self) -> Listing:
         """Read the document again; its operations as tools. Raises ConnectorError."""
-        service = await self._read()
-        return Listing(tools=tuple(one.definition for one in service.operations.values()))
+        described = await self._read()
+        return Listing(tools=tuple(one.definition for one in described.operations.values()))
 
     async def invoke(self, request: Request, credential: Credential) -> AsyncGenerator[Event]:
         """Call an operation; see :meth:`connectors.protocol.Connector.invoke`."""
@@ -115,17 +122,17 @@ class OpenApiConnector:
             yield Failure("error", "This upstream has tools only.", code=METHOD_NOT_FOUND)
             return
         try:
-            service = self._service or await self._read()
+            described = self._described or await self._read()
         except ConnectorError as error:
             yield Failure("unreachable", str(error))
             return
         name = request.name or string_of(request.params.get("name")) or ""
-        operation = service.operations.get(name)
+        operation = described.operations.get(name)
         if operation is None:
             yield Failure("error", "This upstream has no such tool.", code=INVALID_PARAMS)
             return
         try:
-            yield await self._call(service, operation, request, credential)
+            yield await self._call(described, operation, request, credential)
         except BadArgumentsError as error:
             yield tool_result(str(error), request.revision, is_error=True)
         except ConnectorError as error:
@@ -143,11 +150,11 @@ class OpenApiConnector:
                 closing.start_soon(pool.close)
 
     async def _call(
-        self, service: Service, operation: Operation, request: Request, credential: Credential
+        self, described: Described, operation: Operation, request: Request, credential: Credential
     ) -> Result | Failure:
         """One HTTP request. Raises BadArgumentsError or ConnectorError when none was sent."""
         endpoint = self._endpoint(operation.server)
-        own = self._authentication(service, operation, endpoint, credential)
+        own = self._authentication(described, operation, endpoint, credential)
         message = build_request(
             operation, _arguments(request), endpoint, own, traceparent=request.traceparent
         )
@@ -163,20 +170,20 @@ class OpenApiConnector:
         max_bytes = self._settings.limits.max_body_bytes
         return answer_of(operation, answer, request.revision, max_bytes)
 
-    async def _read(self) -> Service:
+    async def _read(self) -> Described:
         """The document as it is now; compiled anew only when it has changed."""
         async with self._reading:
             text = await self._fetch()
             digest = hashlib.sha256(text).digest()
-            if self._service is None or digest != self._digest:
+            if self._described is None or digest != self._digest:
                 header_lines(self._settings.headers)
                 try:
-                    self._service = await anyio.to_thread.run_sync(_compiled, text)
+                    self._described = await anyio.to_thread.run_sync(_compiled, text)
                 except Misconfigured as error:
                     shown = self._settings.source.partition("?")[0]
                     raise Misconfigured(f"{shown}{error}") from error
                 self._digest = digest
-            return self._service
+            return self._described
 
     async def _fetch(self) -> bytes:
         source = self._settings.source
@@ -202,15 +209,29 @@ class OpenApiConnector:
             return resolved(endpoint_of(self._settings.source), server or "/")
         raise Misconfigured("the document names no server with an address; set 'base_url'")
 
+    def _warnings(self, described: Described) -> Iterator[str]:
+        if self._settings.headers and self._settings.base_url is None:
+            try:
+                endpoint = self._endpoint(described.server)
+            except Misconfigured:
+                return
+            if endpoint.origin != self._own_origin(described.server):
+                yield "headers are not sent: set 'base_url' to the server that the document names"
+
+    def _own_origin(self, server: str) -> tuple[str, str, int]:
+        """The origin that secrets are for: the one that was written, not one that was fetched."""
+        written = self._settings.base_url or self._settings.source
+        return (endpoint_of(written) if _is_url(written) else self._endpoint(server)).origin
+
     def _authentication(
-        self, service: Service, operation: Operation, endpoint: Endpoint, credential: Credential
+        self, described: Described, operation: Operation, endpoint: Endpoint, credential: Credential
     ) -> Authentication:
-        """Secrets go to the service's own origin only, wherever else the document leads."""
-        if endpoint.origin != self._endpoint(service.server).origin:
+        """Secrets go to one origin only, wherever else the document leads."""
+        if endpoint.origin != self._own_origin(described.server):
             return Authentication()
         given = {name.lower(): (name, value) for name, value in self._settings.headers.items()}
         given |= {name.lower(): (name, value) for name, value in credential.headers.items()}
-        return authentication(dict(given.values()), operation.schemes, service.schemes)
+        return authentication(dict(given.values()), operation.schemes, described.schemes)
 
     def _pool(self, endpoint: Endpoint) -> HttpPool:
         if self._is_closed:
@@ -224,8 +245,8 @@ class OpenApiConnector:
         return pool
 
 
-def _compiled(text: bytes) -> Service:
-    return compile_service(read_document(text))
+def _compiled(text: bytes) -> Described:
+    return compile_document(read_document(text))
 
 
 def _file_content(path: Path) -> bytes:

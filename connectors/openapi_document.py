@@ -41,10 +41,13 @@ class Node(Struct, frozen=True):
     value: Json
     where: str
 
+    def get(self, key: str) -> Json:
+        """The value of a member; absent reads as null."""
+        return self.value.get(key) if isinstance(self.value, dict) else None
+
     def child(self, key: str) -> "Node":
         """The member with this key; absent reads as null."""
-        value = self.value.get(key) if isinstance(self.value, dict) else None
-        return Node(value, f"{self.where}/{escaped(key)}")
+        return Node(self.get(key), f"{self.where}/{escaped(key)}")
 
     def items(self) -> "list[Node]":
         """The items of an array; anything else has none."""
@@ -58,12 +61,12 @@ class Node(Struct, frozen=True):
 
     def text(self, key: str) -> str:
         """A member that is text; anything else reads as empty."""
-        value = self.child(key).value
+        value = self.get(key)
         return value if isinstance(value, str) else ""
 
     def flag(self, key: str, *, default: bool = False) -> bool:
         """A member that is true or false; anything else reads as ``default``."""
-        value = self.child(key).value
+        value = self.get(key)
         return value if isinstance(value, bool) else default
 
 
@@ -103,7 +106,7 @@ class Document:
         """
         found = node
         for _ in range(MAX_REFERENCE_CHAIN):
-            pointer = found.child("$ref").value
+            pointer = found.get("$ref")
             if not isinstance(pointer, str):
                 return found
             found = self.at(pointer, found.where)
@@ -116,7 +119,7 @@ def _is_index(key: str, length: int) -> bool:
 
 def escaped(key: str) -> str:
     """A key as part of a JSON pointer (RFC 6901)."""
-    return key.replace("~", "~0").replace("/", "~1")
+    return key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key
 
 
 def read_document(text: bytes) -> Document:

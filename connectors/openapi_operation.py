@@ -98,7 +98,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         return frozenset(names)
 
 
-class Service(Struct, frozen=True, kw_only=True):
+class Described(Struct, frozen=True, kw_only=True):
     """Everything usable of one document."""
 
     title: str

@@ -17,9 +17,11 @@ from connectors.openapi_document import Document, Json, Node, UnusableError, jso
 Schema = dict[str, Json]
 Direction = Literal["request", "response"]
 
-MAX_SCHEMA_NODES: Final = 2_000
+MAX_INLINE_NODES: Final = 1_000
 """Schema objects of one tool with references written out; larger ones keep them in ``$defs``."""
-MAX_DEFINED_NODES: Final = 20_000
+MAX_DEFINED_NODES: Final = 5_000
+MAX_OUTPUT_NODES: Final = 300
+"""Of what an answer looks like; a larger description is not worth its room."""
 MAX_DOCUMENT_NODES: Final = 500_000
 MAX_SCHEMA_DEPTH: Final = 60
 MAX_TEXT: Final = 2_000
@@ -90,6 +92,13 @@ _INSIDE: Final = ("items", "additionalProperties", "contains", "propertyNames")
 _ALIKE: Final = ("not", "if", "then", "else")
 """Keywords whose schema is for the very same value."""
 _ALIKE_LISTS: Final = ("allOf", "anyOf", "oneOf")
+_SUBSCHEMAS: Final = frozenset((
+    *_INSIDE,
+    *_ALIKE,
+    *_ALIKE_LISTS,
+    "prefixItems",
+    "patternProperties",
+))
 
 
 class TooLargeError(UnusableError):
@@ -141,7 +150,9 @@ class SchemaMaker:
         self._budget = budget
         self._hidden = _HIDDEN[direction]
         self._inline = inline
-        self._left = MAX_SCHEMA_NODES if inline else MAX_DEFINED_NODES
+        self._left = MAX_INLINE_NODES if inline else MAX_DEFINED_NODES
+        if direction == "response":
+            self._left = MAX_OUTPUT_NODES
         self._names: dict[str, str] = {}
         self._clashes: dict[str, int] = {}
         self._waiting: list[str] = []
@@ -175,9 +186,9 @@ class SchemaMaker:
             return self._referred(node, way)
         schema: Schema = {}
         _add_types(node, schema)
-        for name, accepts in _PLAIN.items():
-            if name in node.value and accepts(node.value[name]):
-                schema[name] = node.value[name]
+        for name, value in node.value.items():
+            if name in _PLAIN and _PLAIN[name](value):
+                schema[name] = value
         if node.text("description"):
             schema["description"] = node.text("description")[:MAX_TEXT]
         self._add_properties(node, schema, way)
@@ -213,18 +224,20 @@ class SchemaMaker:
                 properties[name] = self._convert(child, way.into())
         if properties:
             schema["properties"] = properties
-        declared = node.child("properties").members()
+        declared, named = node.get("properties"), node.get("required")
+        hidden = declared.keys() - properties.keys() if isinstance(declared, dict) else set()
         required = [
-            item.value
-            for item in node.child("required").items()
-            if isinstance(item.value, str)
-            and (item.value in properties or item.value not in declared)
+            name
+            for name in (named if isinstance(named, list) else [])
+            if isinstance(name, str) and name not in hidden
         ]
         if required:
             schema["required"] = list(dict.fromkeys(required))
 
     def _add_subschemas(self, node: Node, schema: Schema, way: _Way) -> None:
-        for name, child in node.members().items():
+        members = node.value if isinstance(node.value, dict) else {}
+        for name in [name for name in members if name in _SUBSCHEMAS]:
+            child = node.child(name)
             is_schema = isinstance(child.value, dict | bool)
             if name in _INSIDE and is_schema:
                 schema[name] = self._convert(child, way.into())
@@ -246,17 +259,17 @@ class SchemaMaker:
 
 def _add_types(node: Node, schema: Schema) -> None:
     """``type``, ``enum`` and examples, as far as they are what they should be."""
-    value = node.child("type").value
+    value = node.get("type")
     named = value if isinstance(value, list) else [value]
     types = [name for name in _TYPES if name in named]
     if types:
         schema["type"] = types[0] if len(types) == 1 else list[Json](types)
-    choices = node.child("enum").value
+    choices = node.get("enum")
     if isinstance(choices, list) and choices:
         schema["enum"] = choices
-    examples = node.child("examples").value
-    if "example" in node.members():
-        examples = [node.child("example").value]
+    examples = node.get("examples")
+    if node.get("example") is not None:
+        examples = [node.get("example")]
     if isinstance(examples, list) and examples and len(json_text(examples)) <= MAX_EXAMPLE:
         schema["examples"] = examples
 

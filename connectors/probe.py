@@ -120,6 +120,19 @@ def no_revision_in_common(failure: Failure) -> ConnectorError:
     )
 
 
+def not_sent(error: ConnectorError) -> Failure:
+    """A call whose upstream could not be opened: nothing was executed."""
+    if isinstance(error, Inconclusive) and error.status is not None:
+        return Failure(
+            "status",
+            str(error),
+            status=error.status,
+            retry_after_s=error.retry_after_s,
+            challenge=error.challenge,
+        )
+    return Failure("unreachable", str(error))
+
+
 def _judge(failure: Failure) -> Found | None:
     raise_unless_conclusive(failure)
     if failure.kind != "error":

@@ -9,11 +9,12 @@ from msgspec import Raw, Struct
 
 from connectors.child import Child, ChildSpec
 from connectors.child_groups import ChildGroups
-from connectors.child_lines import Tail
+from connectors.child_lines import MAX_LOG_LINE_BYTES, Tail
 from connectors.envelope import modern_meta, with_meta
 from connectors.errors import ConnectorError, ErrorAnswer, ProtocolViolation, Unreachable
 from connectors.exchange import LOG_LEVELS, Exchange, severity
 from connectors.handshake import (
+    LISTING_CAPABILITIES,
     discover_params,
     identity_of_discovery,
     identity_of_initialization,
@@ -25,6 +26,8 @@ from connectors.protocol import OnChange, Request, ServerIdentity
 from mcp_wire.codes import UNSUPPORTED_REVISION
 from mcp_wire.jsonrpc import decode_members, raw
 from mcp_wire.revisions import Era, era_of
+
+__all__ = ["LISTING_CAPABILITIES", "StartFailed", "StdioSession", "StdioSettings"]
 
 LOG_LEVEL_S: Final = 5.0
 """How long a legacy server may take to accept a log level before a call goes on without."""
@@ -242,7 +245,7 @@ class StdioSession:
 
     def _take(self, frame: bytes) -> None:
         if not self._peer.receive(frame):
-            self._log.add(b"(standard output) " + frame)
+            self._log.add(b"(standard output) " + frame[:MAX_LOG_LINE_BYTES])
 
     def _take_log(self, line: bytes) -> None:
         self._log.add(line)
@@ -252,14 +255,6 @@ class StdioSession:
         self.ended = reason
         self._peer.disconnect(reason)
         self._on_gone(self)
-
-
-LISTING_CAPABILITIES: Final = raw({
-    "roots": {},
-    "sampling": {"context": {}, "tools": {}},
-    "elicitation": {"form": {}, "url": {}},
-})
-"""Declared for listing: servers hide tools from clients that could not answer their questions."""
 
 
 def _left(until: float) -> float:

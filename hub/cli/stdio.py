@@ -3,6 +3,7 @@
 import importlib
 from typing import Annotated
 
+import httpx2
 import typer
 
 from hub.cli.options import Data, data_of, run
@@ -28,12 +29,26 @@ def stdio(
     holder = holder_of(directory)
     try:
         if holder is not None and holder.url:
-            bridge = importlib.import_module("hub.cli.stdio_bridge")
             path = "/mcp" if virtual_server == "default" else f"/v/{virtual_server}/mcp"
-            run(bridge.run_bridge, holder.url + path, key)
+            run(_relay, holder.url + path, key)
         else:
             # The application is heavy; a bridge does without it.
             process = importlib.import_module("hub.process")
             run(process.run_on_streams, process.Options(data=directory), virtual_server, key)
     except PorticoError as error:
         fail(str(error))
+
+
+async def _relay(url: str, key: str | None) -> None:
+    relay = importlib.import_module("hub.surfaces.mcp.stdio_relay")
+    streams = importlib.import_module("hub.surfaces.mcp.standard_streams")
+    # Answers may take as long as they take; only connecting is timed.
+    timeout = httpx2.Timeout(None, connect=10.0)
+    async with (
+        httpx2.AsyncClient(timeout=timeout, trust_env=False) as client,
+        streams.standard_streams() as (source, sink),
+    ):
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        failures = (httpx2.TransportError,)
+        hub = relay.Hub(client=client, url=url, headers=headers, failures=failures)
+        await relay.StdioRelay(hub).run(source, sink)

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from hub.cli.printing import EXIT_USAGE, fail
+
 _FILE_SUFFIXES: Final = frozenset((".json", ".yaml", ".yml", ".toml"))
 _NOISE: Final = re.compile(r"^(mcp-)?(server-)?|(-mcp)?(-server)?$")
 
@@ -27,11 +29,17 @@ class UpstreamTarget(Struct, frozen=True):
 
 
 def parse_target(words: Sequence[str]) -> FileTarget | UpstreamTarget:
-    """Read the words after ``add`` or ``up``; at least one is given."""
+    """Read the words after ``add`` or ``up``; at least one is given.
+
+    Ends the command when words follow a URL or file: what follows a command is the command's own.
+    """
     first = words[0]
-    if len(words) == 1 and re.match(r"https?://", first):
-        return UpstreamTarget(_name_of_url(first), {"url": first})
-    if len(words) == 1 and Path(first).suffix in _FILE_SUFFIXES:
+    is_url = re.match(r"https?://", first) is not None
+    if is_url or Path(first).suffix in _FILE_SUFFIXES:
+        if len(words) > 1:
+            fail(f"Options go before the target: … {words[1]} … {first}", code=EXIT_USAGE)
+        if is_url:
+            return UpstreamTarget(_name_of_url(first), {"url": first})
         return FileTarget(Path(first))
     return UpstreamTarget(_name_of_command(words), {"command": list(words)})
 

@@ -48,6 +48,10 @@ class Fields:
         value = self._values.get(name)
         return None if value is None else value.strip(b" \t").decode("latin-1")
 
+    def get_bytes(self, name: bytes) -> bytes | None:
+        """The field's value as it came, to be compared with what is expected most."""
+        return self._values.get(name)
+
     def has_any_starting_with(self, prefix: bytes) -> bool:
         """Whether a field's lower-case name begins with ``prefix``."""
         return any(name.startswith(prefix) for name in self._values)

@@ -52,9 +52,10 @@ def evidence_of(scope: Scope, fields: Fields, proxies: Proxies, tenant: str | No
     """
     client = scope.get("client")
     peer: str = client[0] if client else ""
+    secret = _secret_of(fields)
     return Evidence(
-        secret=_secret_of(fields),
-        direct=is_loopback(peer) and is_loopback_host(fields.get(b"host")) and _is_direct(fields),
+        secret=secret,
+        direct=secret is None and _is_direct(peer, fields),
         peer=proxies.caller(peer, fields),
         tenant=tenant if tenant is not None else fields.get(b"x-tenant-id"),
     )
@@ -87,10 +88,11 @@ def _secret_of(fields: Fields) -> str | None:
     return authorization
 
 
-def _is_direct(fields: Fields) -> bool:
-    return not (
+def _is_direct(peer: str, fields: Fields) -> bool:
+    forwarded = (
         b"forwarded" in fields or b"via" in fields or fields.has_any_starting_with(b"x-forwarded-")
     )
+    return is_loopback(peer) and is_loopback_host(fields.get(b"host")) and not forwarded
 
 
 def _is_address(text: str) -> bool:

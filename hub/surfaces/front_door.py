@@ -12,6 +12,7 @@ from hub.surfaces.asgi import Fields, Headers
 from hub.surfaces.credentials import LOOPBACK_NAMES, host_name
 
 ANY: Final = "*"
+_MAX_KNOWN: Final = 64
 _EXPOSED: Final = b"mcp-session-id, www-authenticate, retry-after, x-portico-call"
 _METHODS: Final = b"GET, POST, DELETE, OPTIONS"
 _PREFLIGHT_AGE_S: Final = b"600"
@@ -44,13 +45,17 @@ class FrontDoor:
         self, *, allowed_hosts: Iterable[str] = (), allowed_origins: Iterable[str] = ()
     ) -> None:
         self._hosts = frozenset(host.lower() for host in allowed_hosts)
+        self._known: set[str | None] = set()
+        """``Host`` values that were found to be served."""
         self._origins = frozenset(origin.lower() for origin in allowed_origins)
 
     def turned_away(self, fields: Fields) -> Turned | None:
         """Why this request may not come in, or None."""
         host = fields.get(b"host")
-        if not self._serves(host) or b"host" in fields.repeated:
+        if (host not in self._known and not self._serves(host)) or b"host" in fields.repeated:
             return _FOREIGN_HOST
+        if b"origin" not in fields:
+            return None
         origin = fields.get(b"origin")
         if origin is not None and not self._admits(origin.lower(), (host or "").lower()):
             return _FOREIGN_ORIGIN
@@ -58,7 +63,7 @@ class FrontDoor:
 
     def cors(self, fields: Fields) -> Headers:
         """What a browser has to see on the answer to a page of a configured origin."""
-        origin = fields.get(b"origin")
+        origin = fields.get(b"origin") if b"origin" in fields else None
         if origin is None or not self._is_configured(origin.lower()):
             return ()
         return (
@@ -84,12 +89,15 @@ class FrontDoor:
         if host is None:
             return ANY in self._hosts
         name = host_name(host)
-        return (
+        serves = (
             name in LOOPBACK_NAMES
             or name in self._hosts
             or host.lower() in self._hosts
             or ANY in self._hosts
         )
+        if serves and len(self._known) < _MAX_KNOWN:
+            self._known.add(host)
+        return serves
 
     def _admits(self, origin: str, host: str) -> bool:
         if self._is_configured(origin):

@@ -338,3 +338,20 @@ async def test_secrets_stay_with_the_services_own_origin(service: Peer, tmp_path
         await connector.close()
     assert seen["headers"]["host"].startswith("localhost:")
     assert "x-key" not in seen["headers"]
+
+
+async def test_a_fetched_document_cannot_lead_secrets_away() -> None:
+    document = document_of("get", "/mirror", {})
+    with petstore(lambda: document) as peer:
+        document["servers"] = [{"url": f"http://localhost:{peer.port}"}]
+        written = frozenset({("localhost", peer.port), ("127.0.0.1", peer.port)})
+        async with HttpClient() as client:
+            settings = OpenApiSettings(source=peer.url, headers={"X-Key": "secret"})
+            connector = OpenApiConnector(settings, client=client, resolve=AddressGuard(written))
+            seen = json.loads(await Harness(connector, Changes()).text("it"))
+            await connector.close()
+    assert seen["headers"]["host"].startswith("localhost:")
+    assert "x-key" not in seen["headers"]
+    assert connector.problems == (
+        "headers are not sent: set 'base_url' to the server that the document names",
+    )

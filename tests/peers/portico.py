@@ -77,9 +77,9 @@ async def running_portico(
 
 async def portico(*arguments: str, data: Path) -> Any:
     """What a command prints with ``--json``. Fails when the command fails."""
-    done = await anyio.run_process(
-        [PORTICO, *arguments, "--data", str(data), "--json"], check=False, stdin=subprocess.DEVNULL
-    )
+    words = [PORTICO, *arguments] + ([] if "--json" in arguments else ["--json"])
+    env = {**os.environ, "PORTICO_DATA": str(data)}
+    done = await anyio.run_process(words, check=False, stdin=subprocess.DEVNULL, env=env)
     assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout)
 

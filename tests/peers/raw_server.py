@@ -53,7 +53,9 @@ class Wire:
         self._received = received
 
     async def send(self, raw: bytes) -> None:
-        """Bytes as they are."""
+        """Bytes as they are. Raises ConnectionError when the client has gone."""
+        if self._writer.is_closing():
+            raise ConnectionResetError
         self._writer.write(raw)
         await self._writer.drain()
 

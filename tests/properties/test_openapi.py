@@ -16,15 +16,15 @@ from ruamel.yaml import YAML
 
 from connectors.errors import Misconfigured
 from connectors.http_message import endpoint_of
+from connectors.openapi_compile import compile_document
 from connectors.openapi_document import read_document
-from connectors.openapi_operation import Service
+from connectors.openapi_operation import Described
 from connectors.openapi_request import (
     Authentication,
     BadArgumentsError,
     authentication,
     build_request,
 )
-from connectors.openapi_service import compile_service
 from mcp_wire.jsonrpc import decode_members, raw
 from tests.peers.petstore import described, json_body, path, query
 
@@ -143,11 +143,11 @@ POINTERS = [
 ]
 
 
-def compiled(text: bytes) -> Service | None:
+def compiled(text: bytes) -> Described | None:
     """What the connector makes of a document; None for one that it refuses, with the place."""
     began = perf_counter()
     try:
-        return compile_service(read_document(text))
+        return compile_document(read_document(text))
     except Misconfigured as error:
         place = str(error)
     finally:
@@ -156,7 +156,7 @@ def compiled(text: bytes) -> Service | None:
     return None
 
 
-def check(service: Service) -> None:
+def check(service: Described) -> None:
     for name, operation in service.operations.items():
         assert name == operation.name
         assert NAME.fullmatch(name)
@@ -233,7 +233,7 @@ class Reader:
         self.complete += 1
 
 
-SERVICE = compile_service(read_document(PLAIN.encode()))
+SERVICE = compile_document(read_document(PLAIN.encode()))
 ENDPOINT = endpoint_of("http://pets.example:8080/base/")
 arguments = st.dictionaries(
     st.sampled_from(["a", "b", "c", "p", "X-H", "name", "mother", "f", "secret", "file", "petId"]),

@@ -105,6 +105,11 @@ def test_an_event_is_dispatched_with_the_chunk_that_completes_it() -> None:
     assert decoder.feed(b"\ndata: next\n\n") == [Frame(b"next")]
 
 
+def test_a_return_inside_of_a_chunk_does_not_swallow_the_next_chunks_line_end() -> None:
+    decoder = SseDecoder()
+    assert feed_all(decoder, [b"data: a\rdata", b"\ndata: b\n\n"]) == [Frame(b"a\n\nb")]
+
+
 def test_an_event_without_data_only_moves_the_id() -> None:
     decoder = SseDecoder()
     assert decoder.feed(b"id: 41\nretry: 10\ndata:\n\n") == []

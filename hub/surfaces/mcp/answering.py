@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from types import TracebackType
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
@@ -102,40 +102,45 @@ class Answer(Struct, frozen=True):
 
 
 class Cancellation:
-    """Lets somebody else end the work inside ``async with``, from another task.
+    """Lets somebody else end the work inside ``with``, from another task.
 
-    The block ends by :class:`TimeoutError` then, and :attr:`requested` says that it was this.
+    The block is left early and quietly then, and :attr:`requested` says that it was. The task is
+    cancelled the way :func:`asyncio.timeout` does it: what cancels it otherwise goes through.
     """
 
-    __slots__ = ("_entered", "_timeout", "requested")
+    __slots__ = ("_cancelling", "_task", "requested")
 
     def __init__(self) -> None:
-        self._timeout = asyncio.timeout(None)
-        self._entered = False
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelling = 0
         self.requested = False
 
     def cancel(self) -> None:
         """End the block, or keep it from going on once it begins; does nothing when it has ended."""
         if not self.requested:
             self.requested = True
-            if self._entered:
-                self._timeout.reschedule(asyncio.get_running_loop().time())
+            if self._task is not None:
+                self._task.cancel()
 
-    async def __aenter__(self) -> "Cancellation":
-        await self._timeout.__aenter__()
-        self._entered = True
+    def __enter__(self) -> "Cancellation":
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("there is no task to cancel")
+        self._task, self._cancelling = task, task.cancelling()
         if self.requested:
-            self._timeout.reschedule(asyncio.get_running_loop().time())
+            task.cancel()
         return self
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:
-        self._entered = False
-        await self._timeout.__aexit__(kind, error, traceback)
+    ) -> bool:
+        task, self._task = self._task, None
+        if task is None or not self.requested:
+            return False
+        return task.uncancel() <= self._cancelling and kind is asyncio.CancelledError
 
 
 class Answering:
@@ -182,14 +187,14 @@ class Answering:
         key = bytes(asked.id)
         cancellation = Cancellation()
         cancel = in_flight[key] = cancellation.cancel
+        answer: Answer | None = None
         try:
-            async with cancellation:
-                return await self.answer(asked)
-        except TimeoutError:
-            return None
+            with cancellation:
+                answer = await self.answer(asked)
         finally:
             if in_flight.get(key) == cancel:
                 del in_flight[key]
+        return answer
 
     def malformed(self, error: Malformed, era: Era) -> Answer:
         """The answer of a request that became no call."""

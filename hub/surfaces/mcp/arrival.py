@@ -75,13 +75,11 @@ class Arrival(Struct, frozen=True):
 
     def accepts_json(self) -> bool:
         """Whether the client reads JSON answers."""
-        accept = (self.fields.get(b"accept") or "*/*").lower()
-        return "application/json" in accept or "*/*" in accept or "application/*" in accept
+        return _accepted(self.fields.get_bytes(b"accept"))[0]
 
     def accepts_stream(self) -> bool:
         """Whether the client reads event streams."""
-        accept = (self.fields.get(b"accept") or "*/*").lower()
-        return "text/event-stream" in accept or "*/*" in accept or "text/*" in accept
+        return _accepted(self.fields.get_bytes(b"accept"))[1]
 
     async def respond(
         self, status: int, body: bytes = b"", headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -102,6 +100,16 @@ class Arrival(Struct, frozen=True):
         if answer.call:
             headers = (*headers, call_header(answer.call))
         await self.respond(answer.status, answer.message, headers)
+
+
+@lru_cache(maxsize=256)
+def _accepted(accept: bytes | None) -> tuple[bool, bool]:
+    """Whether JSON and whether event streams are accepted; who says nothing accepts both."""
+    kinds = (accept or b"*/*").lower()
+    return (
+        any(kind in kinds for kind in (b"application/json", b"*/*", b"application/*")),
+        any(kind in kinds for kind in (b"text/event-stream", b"*/*", b"text/*")),
+    )
 
 
 def call_header(call: str) -> tuple[bytes, bytes]:

@@ -153,17 +153,11 @@ def era_over_http(message: Inbound, revision_header: str | None) -> Era:
 
 def check_envelope(message: Inbound) -> str:
     """The revision that a modern request says it speaks. Raises Malformed (mcp.md S2)."""
-    missing = [
-        key
-        for key in (codes.META_REVISION, codes.META_CLIENT_CAPABILITIES)
-        if key not in message.meta
-    ]
-    if missing:
-        raise Malformed(
-            codes.INVALID_PARAMS,
-            f"'params._meta' lacks {' and '.join(missing)}.",
-            request_id=message.id,
-        )
+    for key in (codes.META_REVISION, codes.META_CLIENT_CAPABILITIES):
+        if key not in message.meta:
+            raise Malformed(
+                codes.INVALID_PARAMS, f"'params._meta' lacks {key}.", request_id=message.id
+            )
     revision = text_of(message.meta[codes.META_REVISION])
     if revision is None:
         raise Malformed(

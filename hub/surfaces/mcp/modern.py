@@ -69,18 +69,18 @@ class ModernHttp:
     async def _answer(self, message: Inbound, revision: str, arrival: Arrival) -> None:
         cancellation = Cancellation()
         reply = Reply(arrival, self._given.tasks, self._given.heartbeat_s, cancellation.cancel)
+        answer: Answer | None = None
         try:
             check = _param_check(message, arrival) if message.method == "tools/call" else None
             asked = self._requests.asked(message, revision, arrival.caller, reply, check)
             reply.headers = (call_header(asked.call.id),)
-            async with cancellation:
+            with cancellation:
                 answer = await self._answering.answer(asked)
-        except TimeoutError:
-            reply.give_up()
+        finally:
+            if answer is None:
+                reply.give_up()
+        if answer is None:
             return
-        except BaseException:
-            reply.give_up()
-            raise
         self._note_unauthenticated(answer, arrival)
         await reply.finish(answer)
 

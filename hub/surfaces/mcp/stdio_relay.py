@@ -177,10 +177,8 @@ class StdioRelay:
         if message.is_modern:
             self._modern.add(key)
         try:
-            async with cancellation:
+            with cancellation:
                 await self._exchange(message, line)
-        except TimeoutError:
-            return
         finally:
             self._in_flight.pop(key, None)
             self._modern.discard(key)

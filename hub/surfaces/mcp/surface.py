@@ -117,8 +117,7 @@ class McpSurface:
             await self._turned(turned, None, arrival)
 
     async def _post(self, endpoint: Endpoint, arrival: Arrival) -> None:
-        content_type = arrival.fields.get(b"content-type") or ""
-        if content_type.partition(";")[0].strip().lower() != "application/json":
+        if not _is_json(arrival.fields.get_bytes(b"content-type")):
             self._refused_as(arrival, "content type")
             words = Words(code=codes.INVALID_REQUEST, message="Send 'application/json'.")
             await arrival.refuse(415, words)
@@ -183,3 +182,10 @@ class McpSurface:
     def _refused(self, scope: Scope, reason: str) -> None:
         client = scope.get("client")
         self._given.refused_before_identify(client[0] if client else "", reason)
+
+
+def _is_json(content_type: bytes | None) -> bool:
+    if content_type == b"application/json":
+        return True
+    kind = (content_type or b"").partition(b";")[0].strip()
+    return kind.lower() == b"application/json"

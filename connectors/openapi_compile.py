@@ -8,7 +8,7 @@ from typing import Final
 from connectors.errors import Misconfigured
 from connectors.openapi_document import Document, Node, UnusableError
 from connectors.openapi_inputs import Inputs
-from connectors.openapi_operation import Operation, Scheme, SchemeKind, Service
+from connectors.openapi_operation import Described, Operation, Scheme, SchemeKind
 from connectors.openapi_outputs import output_schema
 from connectors.openapi_schema import Budget, Schema, SchemaMaker, TooLargeError
 from mcp_wire.jsonrpc import raw
@@ -46,7 +46,7 @@ _KINDS: Final[dict[str, SchemeKind]] = {
 }
 
 
-def compile_service(document: Document) -> Service:
+def compile_document(document: Document) -> Described:
     """All tools of a document. Raises Misconfigured for a document that has no paths at all."""
     paths = document.root.child("paths")
     if not isinstance(paths.value, dict):
@@ -56,7 +56,7 @@ def compile_service(document: Document) -> Service:
     for path, item in paths.members().items():
         if path.startswith("/"):
             compiler.add_path(path, item)
-    return Service(
+    return Described(
         title=about.text("title")[:MAX_TITLE],
         version=about.text("version")[:MAX_TITLE],
         description=about.text("description")[:MAX_DESCRIPTION],
