@@ -14,8 +14,7 @@ from connectors.errors import Unreachable
 GUARD_PROGRAM: Final = Path(__file__).with_name("child_guard.py")
 STARTING_S: Final = 10.0
 CLOSING_S: Final = 3.0
-_HEALTHY_LIFE_S: Final = 1.0
-"""A watchdog that ends sooner is not replaced before the next child starts."""
+HEALTHY_LIFE_S: Final = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +27,9 @@ class ChildGroups:
     starting *thread* ends, and reaches the child but not its children.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, healthy_life_s: float = HEALTHY_LIFE_S) -> None:
+        """A watchdog that ends before ``healthy_life_s`` is replaced by the next child only."""
+        self._healthy_life_s = healthy_life_s
         self._groups: set[int] = set()
         self._guard: _Guard | None = None
 
@@ -73,7 +74,7 @@ class ChildGroups:
             return
         self._guard = None
         logger.warning("The watchdog of child processes ended", extra={"lived_s": lived_s})
-        if lived_s >= _HEALTHY_LIFE_S:
+        if lived_s >= self._healthy_life_s:
             try:
                 self._start()
             except Unreachable as error:

@@ -1,5 +1,6 @@
 """Commands about upstreams: add, remove, enable, disable, refresh, test, logs."""
 
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -81,7 +82,7 @@ def enable(name: Name, data: Data = None, json: Json = False) -> None:
 
     Example: portico enable orders
     """
-    _do(name, "enable", data, json)
+    _show(_ask(name, "enable", data), f"Enabled {name}.", json=json)
 
 
 def disable(name: Name, data: Data = None, json: Json = False) -> None:
@@ -89,7 +90,7 @@ def disable(name: Name, data: Data = None, json: Json = False) -> None:
 
     Example: portico disable orders
     """
-    _do(name, "disable", data, json)
+    _show(_ask(name, "disable", data), f"Disabled {name}.", json=json)
 
 
 def refresh(name: Name, data: Data = None, json: Json = False) -> None:
@@ -97,7 +98,8 @@ def refresh(name: Name, data: Data = None, json: Json = False) -> None:
 
     Example: portico refresh orders
     """
-    _do(name, "refresh", data, json)
+    status = _ask(name, "refresh", data)
+    _show(status, describe(status), json=json)
 
 
 def try_out(name: Name, data: Data = None, json: Json = False) -> None:
@@ -105,7 +107,8 @@ def try_out(name: Name, data: Data = None, json: Json = False) -> None:
 
     Example: portico test orders
     """
-    status = _do(name, "test", data, json)
+    status = _ask(name, "test", data)
+    _show(status, describe(status), json=json)
     if status["state"] != "live":
         raise typer.Exit(EXIT_ERROR)
 
@@ -127,17 +130,19 @@ def logs(name: Name, data: Data = None, json: Json = False) -> None:
     run(work)
 
 
-def _do(name: str, verb: str, data: Any, json: bool) -> Any:
+def _ask(name: str, verb: str, data: Path | None) -> Any:
     async def work() -> Any:
         async with administration(data_of(data)) as admin:
             return await admin.post(f"/upstreams/{quote(name, safe='')}/{verb}")
 
-    status = run(work)
+    return run(work)
+
+
+def _show(answer: Any, sentence: str, *, json: bool) -> None:
     if json:
-        show_json(status)
+        show_json(answer)
     else:
-        say(describe(status))
-    return status
+        say(sentence)
 
 
 def describe(status: Any) -> str:

@@ -11,6 +11,7 @@ import httpx2
 import mcp_types as types
 import pytest
 
+from hub.live.sessions import Sessions
 from hub.surfaces.mcp.surface import McpSurface
 from tests.peers.clients import connected, text_of
 from tests.peers.tiny_hub import WATCHED, TinyHub, serving, tiny_hub
@@ -236,6 +237,29 @@ async def test_a_session_survives_a_restart_and_is_told_once_that_lists_may_diff
                 await following(messages)
 
 
+async def test_idle_sessions_make_room_for_others_and_begin_again_when_they_come_back(
+    tmp_path: Path, http: httpx2.AsyncClient
+) -> None:
+    few = Sessions(max_idle=2, max_ended=1)
+    async with tiny_hub(tmp_path, anonymous=True, sessions=few) as hub:
+        first = await begun(http, hub)
+        await first.post(request("logging/setLevel", level="error"))
+        async with first.listening() as messages:
+            others = [await begun(http, hub) for _ in range(3)]
+            async with first.calling("log") as told:
+                assert len([message async for message in told]) == 2  # busy, so it was kept
+            hub.grown.tools = ("echo", "log")
+            hub.regrow()
+            assert (await following(messages))["method"] == "notifications/tools/list_changed"
+        await hub.until_idle()
+        for other in others:
+            await other.post(request("tools/list"))
+        async with first.calling("log") as told:
+            assert len([message async for message in told]) == 4  # defaults again
+        async with first.listening() as messages:
+            assert (await following(messages))["method"] == "notifications/tools/list_changed"
+
+
 async def test_notifications_and_answers_are_taken_and_ping_is_no_call(
     hub: TinyHub, http: httpx2.AsyncClient
 ) -> None:
@@ -389,7 +413,8 @@ async def test_the_stream_tells_of_changes_and_updates_and_is_kept_alive(
         lines = response.aiter_lines()
         with anyio.fail_after(5):
             assert (await anext(lines)).startswith(":")
-        assert (await session.post(request("resources/subscribe", uri=WATCHED))).json()["result"]
+        answer = await session.post(request("resources/subscribe", uri=WATCHED))
+        assert answer.json()["result"] == {}
         assert hub.seen.watched == [frozenset({WATCHED})]
         hub.touch(WATCHED)
         hub.touch("memo://static")
@@ -456,7 +481,9 @@ async def test_losing_the_key_closes_the_stream(hub: TinyHub, http: httpx2.Async
 
 async def test_the_log_level_is_the_sessions_own(hub: TinyHub, http: httpx2.AsyncClient) -> None:
     loud, quiet = await begun(http, hub), await begun(http, hub)
-    assert (await quiet.post(request("logging/setLevel", level="error"))).status_code == 200
+    answer = await quiet.post(request("logging/setLevel", level="error"))
+    assert answer.json()["result"] == {}
+    assert answer.headers["x-portico-call"] == hub.seen.entries[-1].call
     async with quiet.calling("log") as messages:
         levels = [message async for message in messages]
     assert [message["params"]["level"] for message in levels[:-1]] == ["error"]

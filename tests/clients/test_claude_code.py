@@ -1,7 +1,9 @@
 """The real Claude Code, told of Portico by the command that Portico prints."""
 
+import shlex
+
 from tests.clients.programs import Connected, Program
-from tests.peers.portico import Portico
+from tests.peers.portico import Portico, portico
 
 
 async def status(claude: Program, name: str) -> str:
@@ -12,14 +14,21 @@ async def status(claude: Program, name: str) -> str:
 
 
 async def add(claude: Program, name: str, url: str, *options: str) -> None:
-    added = await claude.run("mcp", "add", "--transport", "http", name, url, *options)
-    assert added.returncode == 0, added.stderr.decode()
+    await run(claude, "mcp", "add", "--transport", "http", name, url, *options)
+
+
+async def run(claude: Program, *words: str) -> None:
+    done = await claude.run(*words)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 async def test_claude_code_connects_without_a_key_before_the_first_one_exists(
     claude: Program, hub: Portico
 ) -> None:
-    await add(claude, "portico", hub.url)
+    command = (await portico("connect", "claude-code", data=hub.data))["command"]
+    program, *words = shlex.split(command)
+    assert program == "claude"
+    await run(claude, *words)
     assert await status(claude, "portico") == "✔ Connected"
 
 

@@ -19,7 +19,7 @@ from connectors.child_groups import ChildGroups
 
 async def run(command: tuple[str, ...]) -> None:
     """Until it is killed."""
-    groups = ChildGroups()
+    groups = ChildGroups(healthy_life_s=0.0)
     ready = anyio.Event()
     child = await Child.start(
         ChildSpec(command=command),

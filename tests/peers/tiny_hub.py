@@ -469,7 +469,7 @@ class Parts:
         return Collaborators(
             pipeline=pipeline,
             views=CallerViews(self.snapshots, self.revocations, now),
-            sessions=Sessions(),
+            sessions=settings.pop("sessions", None) or Sessions(),
             bus=self.bus,
             subscriptions=Subscriptions(lambda _t, _v, uris: self.seen.watched.append(uris)),
             revocations=self.revocations,

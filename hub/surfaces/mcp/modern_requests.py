@@ -13,9 +13,11 @@ from hub.surfaces.mcp.calls import Caller, Calls
 from hub.surfaces.mcp.inbound import Inbound, log_level_of
 from mcp_wire import codes
 from mcp_wire.jsonrpc import EMPTY_OBJECT, decode_members, members_of, raw
-from mcp_wire.revisions import MODERN_REVISIONS
+from mcp_wire.revisions import REVISIONS
 
-_DISCOVERED: Final = {"supportedVersions": raw(list(MODERN_REVISIONS))}
+_DISCOVERED: Final = {"supportedVersions": raw(list(reversed(REVISIONS)))}
+"""Newest first, and the same as in -32022: this address serves the handshake too."""
+
 _TASKS: Final = "io.modelcontextprotocol/tasks"
 """An extension that is not relayed: its results name tasks that nobody here could fetch."""
 

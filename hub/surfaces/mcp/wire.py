@@ -64,8 +64,13 @@ def _say_how_long(members: dict[str, Raw], method: str, *, public: bool) -> None
 
 
 def legacy_result(body: Raw, method: str, call: str) -> bytes:
-    """A result without what only the modern era knows (mcp.md rows 16 to 18)."""
+    """A result without what only the modern era knows (mcp.md rows 16 to 18).
+
+    An empty one stays empty, as some clients want it; over HTTP a header has the call id as well.
+    """
     members = decode_members(body)
+    if not members:
+        return b"{}"
     meta = _meta_of(members)
     meta.pop(codes.META_SERVER_INFO, None)
     meta[codes.META_CALL] = raw(call)
