@@ -9,6 +9,7 @@ from anyio.abc import TaskGroup
 from msgspec import structs
 
 from connectors.errors import ConnectorError, Inconclusive, Unreachable
+from connectors.handshake import LISTING_CAPABILITIES
 from connectors.http_message import Heads, endpoint_of, header_lines
 from connectors.http_pool import HttpPool, Resolve
 from connectors.http_settings import HttpSettings
@@ -28,7 +29,6 @@ from connectors.probe import (
     probe_modern,
 )
 from connectors.protocol import Credential, Listing, OnChange, Request, ServerIdentity
-from connectors.stdio_session import LISTING_CAPABILITIES
 from mcp_wire.revisions import era_of
 
 __all__ = ["HttpSettings", "McpHttpConnector"]

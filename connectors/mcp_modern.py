@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from connectors.envelope import own_identity
 from connectors.errors import ConnectorError, Misconfigured, ProtocolViolation
+from connectors.handshake import LISTING_CAPABILITIES
 from connectors.http_answer import (
     end_with_status,
     failure_of,
@@ -23,7 +24,6 @@ from connectors.jsonrpc_peer import result_of
 from connectors.listing import find_tool
 from connectors.outcome import Failure, Result
 from connectors.protocol import Change, Credential, OnChange, Request
-from connectors.stdio_session import LISTING_CAPABILITIES
 from mcp_wire.codes import (
     HEADER_MISMATCH,
     META_CLIENT_CAPABILITIES,

@@ -8,6 +8,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from connectors.errors import ConnectorError, Unreachable
+from connectors.handshake import LISTING_CAPABILITIES
 from connectors.http_connection import HttpConnection
 from connectors.http_message import Heads, Response, endpoint_of, header_lines
 from connectors.http_pool import HttpPool, Resolve
@@ -20,7 +21,6 @@ from connectors.outcome import Event, Failure, Outcome, Result
 from connectors.probe import no_revision_in_common, not_sent, raise_unless_conclusive
 from connectors.protocol import Credential, Listing, OnChange, Request, ServerIdentity
 from connectors.sse_sessions import SseSession, SseSessions
-from connectors.stdio_session import LISTING_CAPABILITIES
 
 
 class McpSseConnector:

@@ -134,8 +134,11 @@ async def composed(settings: Settings, redaction: Redaction | None = None) -> As
     Raises PorticoError for a data directory, store or record that cannot be used.
     """
     async with AsyncExitStack() as stack:
+        groups = ChildGroups()
+        stack.push_async_callback(groups.close)
         ground = await _ground(stack, settings, redaction or Redaction())
-        catalogue = _catalogue(ground, await stack.enter_async_context(HttpClient()))
+        client = await stack.enter_async_context(HttpClient())
+        catalogue = _catalogue(ground, groups, client)
         metrics = Metrics(
             version=installed_version("portico"),
             operations=[f"{item.method} /api{item.path}" for item in OPERATIONS],
@@ -192,12 +195,10 @@ def _level(database: Database, directory: DataDirectory) -> Level:
     return "stored" if lost else "written"
 
 
-def _catalogue(ground: _Ground, client: HttpClient) -> _Catalogue:
+def _catalogue(ground: _Ground, groups: ChildGroups, client: HttpClient) -> _Catalogue:
     snapshots = SnapshotHolder(Snapshot(tenants={}))
     bus, revocations = Bus(), Revocations()
-    connecting = Connecting(
-        groups=ChildGroups(), tasks=ground.tasks, client=client, secret=ground.secret
-    )
+    connecting = Connecting(groups=groups, tasks=ground.tasks, client=client, secret=ground.secret)
     around = Surroundings(
         connect=connecting,
         store=ListingStore(ground.database),

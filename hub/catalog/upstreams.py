@@ -141,6 +141,11 @@ class Upstreams:
         found = self._tenants.get(tenant, {}).get(upstream)
         return found.spec.timeout_s if found is not None else _ANY_TIMEOUT_S
 
+    def isolates(self, tenant: str, upstream: str) -> bool:
+        """Whether each principal has conversations of its own with an upstream."""
+        found = self._tenants.get(tenant, {}).get(upstream)
+        return found is not None and found.spec.isolation == "principal"
+
     async def refresh(self, tenant: str, upstream: str) -> UpstreamStatus:
         """List an upstream now; its status when that was tried. Raises NotFoundError."""
         found = self._tenants.get(tenant, {}).get(upstream)

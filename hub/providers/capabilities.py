@@ -17,6 +17,10 @@ class Upstreams(Protocol):
         """The connector of an upstream; one that is down answers with Failure ``unreachable``."""
         ...
 
+    def isolates(self, tenant: str, upstream: str) -> bool:
+        """Whether each principal has conversations of its own with it."""
+        ...
+
     def timeout_s(self, tenant: str, upstream: str) -> float:
         """How long its requests may be silent."""
         ...
@@ -55,7 +59,7 @@ class Capabilities:
             wants_progress=call.traits.wants_progress,
             log_level=call.traits.log_level,
             param_headers=exposure.upstream_param_headers,
-            affinity=call.traits.session,
+            affinity=self._affinity(admitted, upstream),
             timeout_s=self._upstreams.timeout_s(tenant, upstream),
             traceparent=call.traceparent,
         )
@@ -63,3 +67,10 @@ class Capabilities:
         outcome = self._upstreams.connector(tenant, upstream).invoke(request, credential)
         renamed = server.renamed_uris.get(upstream)
         return with_exposed_uris(outcome, renamed) if renamed else outcome
+
+    def _affinity(self, admitted: Admitted, upstream: str) -> str:
+        """Who shares conversation state upstream: a legacy session has its own, else a principal."""
+        principal, session = admitted.principal, admitted.call.traits.session
+        if session and not self._upstreams.isolates(principal.tenant, upstream):
+            return session
+        return f"{principal.tenant}/{principal.name}"

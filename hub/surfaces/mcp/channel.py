@@ -3,6 +3,7 @@
 Each message is judged by itself, so that a client may probe in one era and go on in the other.
 """
 
+import logging
 import secrets
 from typing import Final, Protocol
 
@@ -27,8 +28,11 @@ from hub.surfaces.mcp.legacy_requests import batch_of
 from hub.surfaces.mcp.listen import Subscriber, subscribe, wanted_by
 from hub.surfaces.mcp.machinery import Machinery
 from hub.surfaces.mcp.session_ids import Session
+from hub.wire_errors import CRASHED, Words
 from mcp_wire import codes
 from mcp_wire.revisions import Era
+
+_logger = logging.getLogger(__name__)
 
 NONCE_BYTES: Final = 12
 
@@ -153,6 +157,10 @@ class Channel:
                 answer = await self._answer_legacy(message)
         except Malformed as error:
             answer = self._machinery.answering.malformed(error, era)
+        except Exception:  # the surface's barrier: this task is the application's
+            _logger.exception("a request crashed")
+            words = Words(code=codes.INTERNAL_ERROR, message=CRASHED)
+            answer = Answer(wire.error_answer(message.id, words, ""))
         finally:
             self._under_way -= 1
             self._idle.set()

@@ -64,7 +64,9 @@ class CallerViews:
     def _reach(self, call: Call) -> tuple[VirtualServer, View] | None:
         try:
             principal = self.principal(call)
-            tenant = self._snapshots.current.tenants[principal.tenant]
+            tenant = self._snapshots.current.tenants.get(principal.tenant)
+            if tenant is None:
+                return None
             reach = authorize(call, principal, tenant.virtual_servers, tenant.tables)
         except Refusal:
             return None
