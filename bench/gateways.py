@@ -127,7 +127,7 @@ class Gateways:
 def _credentials(data: str) -> dict[str, str]:
     """A key of the configured principal, made the way an operator makes it."""
     command = [_PORTICO, "key", "create", "--principal", "caller", "--data", data, "--json"]
-    done = subprocess.run(command, capture_output=True, check=False, text=True)
+    done = subprocess.run(command, capture_output=True, check=False, encoding="utf-8")
     if done.returncode != 0:
         raise NotStarted(f"portico key create: {done.stderr.strip()}")
     return {"Authorization": f"Bearer {json.loads(done.stdout)['key']}"}

@@ -62,7 +62,7 @@ class Generator(Struct, frozen=True):
         """Keep ``connections`` requests of the file under way for ``seconds``. Raises LoadFailed."""
         command = self._command(url, requests, connections, seconds)
         done = subprocess.run(
-            pinned(command, self.core), cwd=ROOT, capture_output=True, check=False, text=True
+            pinned(command, self.core), cwd=ROOT, capture_output=True, check=False, encoding="utf-8"
         )
         summary = [line for line in done.stdout.splitlines() if line.startswith("{")]
         if done.returncode != 0 or not summary:

@@ -116,12 +116,12 @@ def _nginx_version() -> str:
     nginx = find_nginx()
     if nginx is None:
         return ""
-    done = subprocess.run([nginx, "-v"], capture_output=True, check=False, text=True)
+    done = subprocess.run([nginx, "-v"], capture_output=True, check=False, encoding="utf-8")
     return done.stderr.strip().rpartition(":")[2].strip().replace("/", " ")
 
 
 def _wrk_version() -> str:
     if shutil.which("wrk") is None:
         return ""
-    done = subprocess.run(["wrk", "-v"], capture_output=True, check=False, text=True)
+    done = subprocess.run(["wrk", "-v"], capture_output=True, check=False, encoding="utf-8")
     return " ".join(done.stdout.split()[:2])

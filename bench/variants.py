@@ -38,8 +38,14 @@ def _all() -> tuple[Variant, ...]:
     return (
         Variant(name="modern-call", era="modern", cpu_limit=PLAIN_LANE_CPU),
         Variant(name="legacy-call", era="legacy", cpu_limit=PLAIN_LANE_CPU),
-        Variant(name="modern-call-c1", era="modern", connections=1),
-        Variant(name="modern-call-c64", era="modern", connections=64, cpu_limit=PLAIN_LANE_CPU),
+        Variant(name="modern-call-c1", era="modern", connections=1, peers=False),
+        Variant(
+            name="modern-call-c64",
+            era="modern",
+            connections=64,
+            cpu_limit=PLAIN_LANE_CPU,
+            peers=False,
+        ),
         Variant(name="modern-list", era="modern", method="tools/list"),
         Variant(name="legacy-list", era="legacy", method="tools/list"),
         Variant(name="modern-call-sse", era="modern", streamed=True, peers=False),

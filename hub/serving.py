@@ -63,6 +63,7 @@ async def serve(
         lifespan="off",
         access_log=False,
         log_config=None,
+        proxy_headers=False,  # whom to believe is decided by 'trusted_proxies' alone
         server_header=False,
         date_header=False,
         backlog=_BACKLOG,

@@ -92,7 +92,7 @@ def portico(config: Path, data: Path) -> Iterator[str]:
         "0",
         "--json",
     ]
-    with subprocess.Popen(words, cwd=TOP, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(words, cwd=TOP, stdout=subprocess.PIPE, encoding="utf-8") as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

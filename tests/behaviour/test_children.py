@@ -67,7 +67,7 @@ def parent_of(script: str) -> Iterator[Parent]:
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         start_new_session=True,
     ) as process:
         assert process.stdout is not None

@@ -16,7 +16,7 @@ def test_an_example_runs_and_its_assertions_hold(program: Path) -> None:
         capture_output=True,
         check=False,
         stdin=subprocess.DEVNULL,
-        text=True,
+        encoding="utf-8",
         encoding="utf-8",
         timeout=60,
     )

@@ -27,7 +27,7 @@ def writer(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         encoding="ascii",
     )
     with process:

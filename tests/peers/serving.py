@@ -100,7 +100,7 @@ def serving(app: Any, *, path: str = "/mcp", port: int = 0, **options: Any) -> I
 def spawned(name: PeerName, *arguments: str) -> Iterator[Peer]:
     """Run a peer as a process of its own, which the test may kill."""
     command = [sys.executable, "-m", f"tests.peers.{name}", *arguments]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8") as process:
         killer = threading.Timer(START_S, process.kill)
         killer.start()
         try:
