@@ -17,7 +17,6 @@ def test_an_example_runs_and_its_assertions_hold(program: Path) -> None:
         check=False,
         stdin=subprocess.DEVNULL,
         encoding="utf-8",
-        encoding="utf-8",
         timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -27,7 +27,6 @@ def writer(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        encoding="utf-8",
         encoding="ascii",
     )
     with process:
