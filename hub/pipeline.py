@@ -67,6 +67,10 @@ class Recorder(Protocol):
         """The keyed digest that stands for content in an entry."""
         ...
 
+    def refused_before_identify(self, source: str, reason: str) -> None:
+        """Count what was no call; one entry a minute tells how many there were."""
+        ...
+
 
 class Catalogue(Protocol):
     """What admission asks of the running catalogue."""
@@ -177,11 +181,16 @@ class Pipeline:
                 raise _unkept(error) from error
 
     def settle(self, passage: Passage) -> Awaitable[None]:
-        """Every stage after the provider. The entry is taken at once; await it to be durable."""
+        """Every stage after the provider. The entry is taken at once; await it to be durable.
+
+        Whoever could not be identified made no call: a flood of those is counted, not kept.
+        """
         entry = passage.entry(self._recorder.digest, passage.outcome)
-        durable = self._recorder.append(entry)
         self._observer.ended(passage.call, entry)
-        return durable
+        if passage.principal is None and passage.refusal is not None:
+            self._recorder.refused_before_identify(entry.peer, passage.refusal.reason)
+            return _nothing()
+        return self._recorder.append(entry)
 
     async def _admitted(self, passage: Passage) -> Admitted:
         call = passage.call
@@ -222,6 +231,10 @@ def _route(call: Call, exposure: Exposure | None) -> ProviderName:
     if exposure.capability.upstream == SYSTEM_UPSTREAM:
         return "self_description"
     return "capabilities"
+
+
+async def _nothing() -> None:
+    """There is no entry to wait for."""
 
 
 def _unkept(error: RecordUnavailable) -> Refusal:

@@ -67,8 +67,8 @@ class Fields:
 
 async def read_body(receive: Receive, fields: Fields, limit_bytes: int = MAX_BODY_BYTES) -> bytes:
     """The whole body. Raises BodyTooLarge, before reading it where its length is announced; ClientGone."""
-    announced = fields.get(b"content-length")
-    if announced is not None and announced.isdecimal() and int(announced[:20]) > limit_bytes:
+    announced = fields.get_bytes(b"content-length")
+    if announced is not None and announced.isdigit() and int(announced[:20]) > limit_bytes:
         raise BodyTooLarge
     event = await receive()
     if event["type"] == "http.disconnect":

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 _COUNTER_BITS: Final = 26
+_LOW: Final = 1 << 14
 
 
 class CallIds:
@@ -17,21 +18,23 @@ class CallIds:
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
-        self._random = secrets.randbits(48)
+        self._random = f"{secrets.randbits(48):012x}"
         self._ms = 0
+        self._time = ""
         self._counter = 0
 
     def __call__(self) -> str:
         """The next id, 36 characters."""
         ms = int(self._now().timestamp() * 1000)
         if ms > self._ms:
-            self._ms, self._counter = ms, 0
+            self._begin(ms)
         else:
             self._counter += 1
             if self._counter >> _COUNTER_BITS:
-                self._ms, self._counter = self._ms + 1, 0
-        count = self._counter
-        text = (
-            f"{self._ms:012x}7{count >> 14:03x}{0x8000 | (count & 0x3FFF):04x}{self._random:012x}"
-        )
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+                self._begin(self._ms + 1)
+        high, low = divmod(self._counter, _LOW)
+        return f"{self._time}-7{high:03x}-{0x8000 | low:04x}-{self._random}"
+
+    def _begin(self, ms: int) -> None:
+        time = f"{ms:012x}"
+        self._ms, self._time, self._counter = ms, f"{time[:8]}-{time[8:]}", 0

@@ -87,16 +87,19 @@ class Stack:
         return entry
 
 
-@pytest.fixture
-async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
-    ring = load_or_create(tmp_path, datetime.now(UTC))
-    recorder = Recorder(
-        tmp_path / "record",
+def recorder_in(data: Path) -> Recorder:
+    ring = load_or_create(data, datetime.now(UTC))
+    return Recorder(
+        data / "record",
         signer=ring.signer(),
         digest_key=ring.digest_key,
         now=lambda: datetime.now(UTC),
     )
-    async with recorder.running():
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    async with recorder_in(tmp_path).running() as recorder:
         yield Stack(tmp_path / "record", recorder)
 
 
@@ -161,13 +164,19 @@ async def test_a_call_that_is_given_up_tells_the_provider_and_is_recorded(stack:
     assert stack.entry(call).outcome == "cancelled"
 
 
-async def test_who_cannot_be_identified_is_refused_and_recorded(stack: Stack) -> None:
-    call = a_call("echo", Evidence(secret="ptk_nobody", direct=True))
-    with pytest.raises(Refusal):
-        async with stack.pipeline.run(call):
-            pytest.fail("it was let in")
-    entry = stack.entry(call)
-    assert (entry.outcome, entry.reason, entry.principal) == ("refused", "key", "")
+async def test_a_flood_of_the_unidentified_is_counted_and_leaves_no_entry_each(
+    tmp_path: Path,
+) -> None:
+    async with recorder_in(tmp_path).running() as recorder:
+        stack = Stack(tmp_path / "record", recorder)
+        for _ in range(50):
+            call = a_call("echo", Evidence(secret="ptk_nobody", direct=True, peer="127.0.0.1"))
+            with pytest.raises(Refusal):
+                async with stack.pipeline.run(call):
+                    pytest.fail("it was let in")
+    (only,) = [item.entry for item in tail(tmp_path / "record", 10)]
+    assert (only.outcome, only.reason, only.count) == ("aggregate", "unauthenticated", 50)
+    assert only.peer == "127.0.0.1"
 
 
 async def test_the_attempt_itself_is_recorded_before_what_destroys(stack: Stack) -> None:

@@ -368,6 +368,9 @@ class Noting:
     def digest(self, tenant: str, content: bytes) -> str:
         return self._recorder.digest(tenant, content)
 
+    def refused_before_identify(self, source: str, reason: str) -> None:
+        self._seen.refused.append((source, reason))
+
 
 class Unobserved:
     def started(self, call: Call) -> Call:

@@ -1,7 +1,9 @@
 """No input makes the MCP surface fall over: parsing gives a message or says why not, never a 500."""
 
 import json
+import uuid
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.surfaces.asgi import Fields
+from hub.surfaces.call_ids import CallIds
 from hub.surfaces.mcp.inbound import (
     Inbound,
     Malformed,
@@ -172,6 +175,17 @@ def test_what_nobody_looks_into_is_kept_as_it_came(value: dict[str, Any]) -> Non
     if isinstance(value.get("params"), dict):
         expected = {key: kept for key, kept in value["params"].items() if key != "_meta"}
         assert json.loads(msgspec.json.encode(message.params)) == expected
+
+
+@given(st.lists(st.datetimes(min_value=datetime(2020, 1, 1), max_value=datetime(2100, 1, 1))))  # noqa: DTZ001 -- made aware below
+def test_call_ids_are_unique_and_in_order_even_when_the_clock_goes_back(
+    times: list[datetime],
+) -> None:
+    clock = iter(time.replace(tzinfo=UTC) for time in times)
+    new_id = CallIds(lambda: next(clock))
+    made = [new_id() for _ in times]
+    assert made == sorted(set(made))
+    assert all(uuid.UUID(one).version == 7 for one in made)
 
 
 headers = st.fixed_dictionaries(

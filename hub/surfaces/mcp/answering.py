@@ -98,7 +98,6 @@ class Answer(Struct, frozen=True):
     """The call id; empty where there was no call."""
     admitted: Admitted | None = None
     """Set where the call came to a result."""
-    unauthenticated: bool = False
 
 
 class Cancellation:
@@ -171,11 +170,7 @@ class Answering:
                 asked, Words(code=codes.INVALID_REQUEST, message=unknown.message, status=404)
             )
         except Refusal as refusal:
-            words = refused(refusal, call.operation, asked.era)
-            answer = self._in_words(asked, words)
-            if refusal.reason == "unauthenticated":
-                return msgspec.structs.replace(answer, unauthenticated=True)
-            return answer
+            return self._in_words(asked, refused(refusal, call.operation, asked.era))
         except Exception:  # the surface's barrier
             _logger.exception("call %s crashed", call.id, extra={"call": call.id})
             return self._in_words(asked, Words(code=codes.INTERNAL_ERROR, message=CRASHED))

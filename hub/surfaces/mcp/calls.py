@@ -13,6 +13,13 @@ from mcp_wire.revisions import Era
 
 _OWN_PREFIXES: Final = (codes.META_RESERVED_PREFIX, "io.portico/")
 _OWN_KEYS: Final = frozenset((codes.META_PROGRESS, "traceparent", "tracestate", "baggage"))
+_ALL_OWN: Final = _OWN_KEYS | {
+    codes.META_REVISION,
+    codes.META_CLIENT_CAPABILITIES,
+    codes.META_CLIENT_INFO,
+    codes.META_LOG_LEVEL,
+}
+"""What most requests have and nothing else."""
 _MAX_TRACEPARENT: Final = 64
 
 
@@ -137,6 +144,8 @@ def _referenced(message: Inbound) -> Target:
 
 def _vendor_keys(meta: Mapping[str, Raw]) -> Mapping[str, Raw]:
     """The keys that pass: what the specification reserves and what is ours is said anew on each hop."""
+    if meta.keys() <= _ALL_OWN:
+        return {}
     return {
         key: value
         for key, value in meta.items()

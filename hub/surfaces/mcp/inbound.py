@@ -13,8 +13,8 @@ from hub.domain.outcome import Refusal
 from hub.surfaces.asgi import Fields
 from mcp_wire import codes
 from mcp_wire.headers import NAME_PARAMS, decode_header_value
-from mcp_wire.jsonrpc import Message, decode_batch, decode_members, raw, string_of
-from mcp_wire.revisions import MODERN_REVISIONS, REVISIONS, Era
+from mcp_wire.jsonrpc import EMPTY_OBJECT, Message, decode_batch, decode_members, raw, string_of
+from mcp_wire.revisions import LATEST_MODERN, MODERN_REVISIONS, REVISIONS, Era
 
 LOG_LEVELS: Final = (
     "debug",
@@ -94,6 +94,7 @@ class _IdOnly(Struct, gc=False):
 
 _envelope: Final = msgspec.json.Decoder(_Envelope)
 _id_only: Final = msgspec.json.Decoder(_IdOnly)
+_LATEST: Final = raw(LATEST_MODERN)
 _VERSION: Final = b'"2.0"'
 _ROUTING: Final = frozenset((b"mcp-protocol-version", b"mcp-method", b"mcp-name"))
 _NO_META: Final[dict[str, Raw]] = {}
@@ -158,12 +159,13 @@ def check_envelope(message: Inbound) -> str:
             raise Malformed(
                 codes.INVALID_PARAMS, f"'params._meta' lacks {key}.", request_id=message.id
             )
-    revision = text_of(message.meta[codes.META_REVISION])
+    said, declared = message.meta[codes.META_REVISION], message.meta[codes.META_CLIENT_CAPABILITIES]
+    revision = LATEST_MODERN if said == _LATEST else text_of(said)
     if revision is None:
         raise Malformed(
             codes.INVALID_PARAMS, f"'{codes.META_REVISION}' must be text.", request_id=message.id
         )
-    if not is_object(message.meta[codes.META_CLIENT_CAPABILITIES]):
+    if declared != EMPTY_OBJECT and not is_object(declared):
         raise Malformed(
             codes.INVALID_PARAMS,
             f"'{codes.META_CLIENT_CAPABILITIES}' must be an object.",

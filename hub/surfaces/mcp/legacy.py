@@ -138,7 +138,6 @@ class LegacyHttp:
         shaken = self._requests.handshake(message)
         answer = await self._requests.initialize(message, arrival.caller, shaken)
         if answer.admitted is None:
-            self._note_unauthenticated(answer, arrival)
             await arrival.answer(answer)
             return
         principal = answer.admitted.principal
@@ -169,7 +168,6 @@ class LegacyHttp:
         if answer is None:
             words = Words(code=CANCELLED, message="The request was cancelled.")
             answer = Answer(error_answer(message.id, words, asked.call.id), call=asked.call.id)
-        self._note_unauthenticated(answer, arrival)
         await reply.finish(answer)
 
     async def _answer_in_batch(
@@ -220,10 +218,6 @@ class LegacyHttp:
         """Raises Turned unless the session is the caller's own; for what passes no pipeline."""
         if not session.belongs_to(identified(self._machinery, arrival.caller)):
             raise unknown_session()
-
-    def _note_unauthenticated(self, answer: Answer, arrival: Arrival) -> None:
-        if answer.unauthenticated:
-            self._given.refused_before_identify(arrival.caller.evidence.peer, "unauthenticated")
 
 
 def _is_modern(arrival: Arrival) -> bool:

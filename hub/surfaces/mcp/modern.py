@@ -81,7 +81,6 @@ class ModernHttp:
                 reply.give_up()
         if answer is None:
             return
-        self._note_unauthenticated(answer, arrival)
         await reply.finish(answer)
 
     async def _listen(self, message: Inbound, revision: str, arrival: Arrival) -> None:
@@ -93,7 +92,6 @@ class ModernHttp:
         asked = self._requests.asked(message, revision, arrival.caller, SILENT)
         answer = await self._answering.answer(asked)
         if answer.admitted is None:
-            self._note_unauthenticated(answer, arrival)
             await arrival.answer(answer)
             return
         stream = ListenStream(self._machinery, asked, arrival)
@@ -102,10 +100,6 @@ class ModernHttp:
             await stream.serve(wanted, answer.admitted)
         finally:
             self._listening.discard(stream)
-
-    def _note_unauthenticated(self, answer: Answer, arrival: Arrival) -> None:
-        if answer.unauthenticated:
-            self._given.refused_before_identify(arrival.caller.evidence.peer, "unauthenticated")
 
 
 class ListenStream:
