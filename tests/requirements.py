@@ -881,7 +881,6 @@ REQUIREMENTS = (
         "behaviour/test_hub.py::test_each_call_leaves_one_entry_that_can_be_found_and_verified",
         "behaviour/test_pipeline.py::test_the_entry_says_how_the_call_ended",
         "behaviour/test_pipeline.py::test_a_provider_that_crashes_is_recorded_as_failed",
-        "behaviour/test_pipeline.py::test_who_cannot_be_identified_is_refused_and_recorded",
         "behaviour/test_pipeline.py::test_a_call_that_is_given_up_tells_the_provider_and_is_recorded",
     ),
     _promise(
@@ -933,6 +932,7 @@ REQUIREMENTS = (
         "O1-aggregate",
         "design 2",
         "Requests turned down before they are identified are one entry a minute, source and reason.",
+        "behaviour/test_pipeline.py::test_a_flood_of_the_unidentified_is_counted_and_leaves_no_entry_each",
         "behaviour/test_record.py::test_refusals_before_identify_are_told_once_for_each_source_and_reason",
         "behaviour/test_record.py::test_aggregates_are_recorded_in_time",
     ),
