@@ -96,7 +96,7 @@ def _tell(started: Any, *, json: bool) -> None:
     say()
     say("Connect Claude Code:")
     say(f"  {snippet('claude-code', started.url).command}")
-    say("Connect Goose:")
+    say("Connect Goose (from its documentation, not tried here):")
     say(f"  {snippet('goose', started.url).command}")
     say("Other clients: portico connect cursor | vscode | codex | gemini")
     if not started.anonymous:

@@ -57,6 +57,7 @@ async def test_what_did_not_change_is_taken_over_as_it_is() -> None:
     assert everything.tools["b_x"] is before.virtual_servers["default"].tools["b_x"]
 
 
+@pytest.mark.alone
 async def test_the_event_loop_serves_others_meanwhile() -> None:
     many = [
         listing(f"u{index}", [tool(f"t{n}", "words " * 20) for n in range(200)])
