@@ -858,6 +858,12 @@ REQUIREMENTS = (
         "contracts/test_stores.py::TestPostgresql",
     ),
     _promise(
+        "D1-hub-on-postgresql",
+        "product D1",
+        "One line of configuration puts state, and the record where asked, into PostgreSQL.",
+        "behaviour/test_hub_on_postgresql.py::test_state_and_record_are_where_the_configuration_says",
+    ),
+    _promise(
         "D1-migrations",
         "product D1",
         "A database is migrated at start; a newer one is refused.",
