@@ -2,9 +2,11 @@
 
 import importlib.util
 import os
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from time import sleep
 from typing import Any, Final
 
 from sqlalchemy import event
@@ -20,6 +22,9 @@ _CONNECT_TIMEOUT_S: Final = 5.0
 _STATEMENT_TIMEOUT_S: Final = 30.0
 _DRIVER_OPTIONS: Final = {"sslmode": "ssl", "ssl": "ssl", "host": "host", "port": "port"}
 _SQLITE_BUSY_MS: Final = 5_000
+_DAMAGED: Final = "The database file is damaged or is none."
+_WAL_ATTEMPTS: Final = 250
+_WAL_PAUSE_S: Final = 0.02
 
 
 class Database:
@@ -108,7 +113,7 @@ def _for_asyncpg(url: URL) -> URL:
 
 def _engine(url: URL) -> AsyncEngine:
     if url.get_backend_name() == "sqlite":
-        _make_private(Path(str(url.database)))
+        _prepare_file(Path(str(url.database)))
         engine = create_async_engine(url, pool_size=3, max_overflow=0)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
@@ -127,12 +132,28 @@ def _engine(url: URL) -> AsyncEngine:
     )
 
 
-def _make_private(path: Path) -> None:
-    """Create the file with mode 0600; SQLite gives its companions the same."""
+def _prepare_file(path: Path) -> None:
+    """Create the file with mode 0600, as SQLite then does for its companions, and in WAL mode.
+
+    The mode lasts. Changing it is refused at once while others open the file, whatever the busy
+    timeout says, so it is tried again here and not by each connection.
+    """
     try:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
         raise DataDirectoryError(f"{path} cannot be opened: {error.strerror}.") from error
+    with closing(sqlite3.connect(path, timeout=_SQLITE_BUSY_MS / 1000)) as connection:
+        for attempt in range(_WAL_ATTEMPTS):
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:
+                if attempt == _WAL_ATTEMPTS - 1:
+                    raise DataDirectoryError(f"{path} cannot be opened: {error}.") from error
+                sleep(_WAL_PAUSE_S)
+            except sqlite3.DatabaseError as error:
+                raise DataDirectoryError(_DAMAGED) from error
+            else:
+                return
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
@@ -141,7 +162,6 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     cursor = connection.cursor()
     for pragma in (
         f"busy_timeout={_SQLITE_BUSY_MS}",
-        "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
     ):
@@ -161,7 +181,7 @@ async def _errors_named() -> AsyncIterator[None]:
         yield
     except DBAPIError as error:
         if "is not a database" in str(error.orig) or "malformed" in str(error.orig):
-            raise DataDirectoryError("The database file is damaged or is none.") from error
+            raise DataDirectoryError(_DAMAGED) from error
         raise StoreUnavailableError(f"The database failed: {type(error.orig).__name__}.") from error
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         message = f"The database cannot be reached: {type(error).__name__}."
