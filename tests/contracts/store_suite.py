@@ -1,7 +1,9 @@
 """What every database that Portico keeps its state in must do, whatever it is."""
 
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Final
 
 import anyio
 import pytest
@@ -121,6 +123,20 @@ def a_listing(tool: bytes, listed_at: str = NOW) -> UpstreamListing:
 
 def a_claim(name: str, upstream: str, original: str = "read") -> NameClaim:
     return NameClaim("dev", name, CapabilityId(upstream=upstream, kind="tool", name=original))
+
+
+OPENS: Final = """
+import asyncio, sys
+from hub.stores.database import open_database
+from hub.stores.epochs import Epoch, Epochs
+
+async def main():
+    async with open_database(sys.argv[1]) as database:
+        assert await Epochs(database).read() == Epoch()
+
+asyncio.run(main())
+"""
+"""A program that opens a database, migrates it where needed, and finds it empty."""
 
 
 class StoreSuite:
@@ -361,14 +377,10 @@ class StoreSuite:
             assert len(await KeyStore(database).list()) == 1
 
     async def test_several_processes_may_open_an_empty_database_at_once(self, url: str) -> None:
-        async def start() -> None:
-            async with open_database(url) as database:
-                assert await Epochs(database).read() == Epoch()
-
         with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
                 for _ in range(3):
-                    tasks.start_soon(start)
+                    tasks.start_soon(anyio.run_process, [sys.executable, "-c", OPENS, url])
 
     async def test_a_newer_schema_is_refused(self, url: str) -> None:
         async with open_database(url) as database, database.write() as connection:
