@@ -9,22 +9,11 @@ from msgspec import Raw
 
 from connectors.deadline import Deadline
 from connectors.outcome import Ask, Event, Failure, Log, Progress, Result
+from mcp_wire.codes import LOG_LEVELS
 from mcp_wire.jsonrpc import Message, string_of
 
 MAX_WAITING_EVENTS: Final = 1024
 """Progress and log messages kept for a caller that does not take them; further ones are dropped."""
-
-LOG_LEVELS: Final = (
-    "debug",
-    "info",
-    "notice",
-    "warning",
-    "error",
-    "critical",
-    "alert",
-    "emergency",
-)
-"""Least severe first (RFC 5424)."""
 
 
 def severity(level: str | None) -> int:

@@ -9,7 +9,6 @@ from anyio.abc import TaskGroup
 from msgspec import Raw, Struct
 
 from connectors.errors import ConnectorError, Misconfigured, ProtocolViolation, Unreachable
-from connectors.exchange import LOG_LEVELS
 from connectors.handshake import identity_of_initialization, initialize_params
 from connectors.http_answer import end_with_status
 from connectors.http_connection import NOBODY
@@ -18,6 +17,7 @@ from connectors.http_message import Heads, Response, header_of, with_body
 from connectors.http_pool import HttpPool
 from connectors.outcome import Failure
 from connectors.protocol import Credential, ServerIdentity
+from mcp_wire.codes import LOG_LEVELS
 from mcp_wire.headers import REVISION_HEADER, SESSION_HEADER
 from mcp_wire.jsonrpc import Message, encode_notification, encode_request
 

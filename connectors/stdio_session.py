@@ -12,7 +12,7 @@ from connectors.child_groups import ChildGroups
 from connectors.child_lines import MAX_LOG_LINE_BYTES, Tail
 from connectors.envelope import modern_meta, with_meta
 from connectors.errors import ConnectorError, ErrorAnswer, ProtocolViolation, Unreachable
-from connectors.exchange import LOG_LEVELS, Exchange, severity
+from connectors.exchange import Exchange, severity
 from connectors.handshake import (
     LISTING_CAPABILITIES,
     discover_params,
@@ -23,7 +23,7 @@ from connectors.handshake import (
 from connectors.jsonrpc_peer import Peer, result_of
 from connectors.outcome import Result
 from connectors.protocol import OnChange, Request, ServerIdentity
-from mcp_wire.codes import UNSUPPORTED_REVISION
+from mcp_wire.codes import LOG_LEVELS, UNSUPPORTED_REVISION
 from mcp_wire.jsonrpc import decode_members, raw
 from mcp_wire.revisions import Era, era_of
 

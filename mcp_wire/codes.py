@@ -1,4 +1,4 @@
-"""JSON-RPC error codes and reserved ``_meta`` keys of MCP, and Portico's own outside the reserved range."""
+"""JSON-RPC error codes, reserved ``_meta`` keys and log levels of MCP, and Portico's own outside the reserved range."""
 
 from typing import Final
 
@@ -48,3 +48,15 @@ META_PROGRESS: Final = "progressToken"
 META_CALL: Final = "io.portico/call"
 META_REFUSAL: Final = "io.portico/refusal"
 META_UPSTREAMS: Final = "io.portico/upstreams"
+
+LOG_LEVELS: Final = (
+    "debug",
+    "info",
+    "notice",
+    "warning",
+    "error",
+    "critical",
+    "alert",
+    "emergency",
+)
+"""RFC 5424 levels, least severe first."""

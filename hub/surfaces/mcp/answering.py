@@ -20,9 +20,10 @@ from hub.pipeline import Admitted, Pipeline, Running
 from hub.surfaces.mcp import wire
 from hub.surfaces.mcp.bridge import shown, why_not_asked
 from hub.surfaces.mcp.collaborators import LiveSession
-from hub.surfaces.mcp.inbound import LOG_LEVELS, Malformed, Mismatch, text_of
+from hub.surfaces.mcp.inbound import Malformed, Mismatch, text_of
 from hub.wire_errors import CRASHED, Words, failed, refused
 from mcp_wire import codes
+from mcp_wire.codes import LOG_LEVELS
 from mcp_wire.jsonrpc import Message, decode_error, members_of, raw
 from mcp_wire.revisions import Era
 

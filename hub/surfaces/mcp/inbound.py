@@ -12,21 +12,10 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from hub.domain.outcome import Refusal
 from hub.surfaces.asgi import Fields
 from mcp_wire import codes
+from mcp_wire.codes import LOG_LEVELS
 from mcp_wire.headers import NAME_PARAMS, decode_header_value
 from mcp_wire.jsonrpc import EMPTY_OBJECT, Message, decode_batch, decode_members, raw, string_of
 from mcp_wire.revisions import LATEST_MODERN, MODERN_REVISIONS, REVISIONS, Era
-
-LOG_LEVELS: Final = (
-    "debug",
-    "info",
-    "notice",
-    "warning",
-    "error",
-    "critical",
-    "alert",
-    "emergency",
-)
-"""RFC 5424 levels, least severe first."""
 
 MAX_ID_BYTES: Final = 1024
 

@@ -20,7 +20,6 @@ from hub.surfaces.mcp.calls import Caller, Calls
 from hub.surfaces.mcp.collaborators import LiveSession
 from hub.surfaces.mcp.feed import Feed
 from hub.surfaces.mcp.inbound import (
-    LOG_LEVELS,
     Inbound,
     Malformed,
     members_param,
@@ -32,6 +31,7 @@ from hub.surfaces.mcp.listen import MAX_URIS
 from hub.surfaces.mcp.session_ids import Session, relayed_capabilities
 from hub.surfaces.mcp.wire import result_answer
 from mcp_wire import codes
+from mcp_wire.codes import LOG_LEVELS
 from mcp_wire.jsonrpc import Message, raw, string_of
 from mcp_wire.revisions import negotiate
 
