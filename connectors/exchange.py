@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Raw
 
-from connectors.deadline import Deadline
+from connectors.alarm import Alarm
 from connectors.outcome import Ask, Event, Failure, Log, Progress, Result
 from mcp_wire.codes import LOG_LEVELS
 from mcp_wire.jsonrpc import Message, string_of
@@ -24,21 +24,21 @@ def severity(level: str | None) -> int:
 class Exchange:
     """A request and what comes back for it; an :class:`connectors.outcome.Outcome`.
 
-    ``send`` puts it on the wire and is called when the first event is awaited; ``dismiss(exchange,
-    reason)`` when it is given up or overdue, to tell the upstream and to forget it. ``read`` makes
-    the end of its answer.
+    It ends ``timeout_s`` after the last sign of life and ``cap_s`` after its beginning at the
+    latest; infinite times never expire. What carries it says how it is launched and dismissed.
     """
 
     __slots__ = (
-        "_deadline",
-        "_dismiss",
+        "_alarm",
+        "_cap_at",
+        "_cap_s",
         "_events",
-        "_read",
-        "_send",
         "_started",
+        "_timeout_s",
         "_unanswered",
-        "_waiter",
+        "_wake",
         "affinity",
+        "due",
         "end",
         "interactive",
         "log_level",
@@ -46,16 +46,7 @@ class Exchange:
         "wants_progress",
     )
 
-    def __init__(
-        self,
-        request_id: int,
-        *,
-        send: Callable[["Exchange"], Failure | None],
-        dismiss: Callable[["Exchange", str], None],
-        read: Callable[[Message], Result | Failure],
-        timeout_s: float,
-        cap_s: float,
-    ) -> None:
+    def __init__(self, request_id: int, alarm: Alarm, timeout_s: float, cap_s: float) -> None:
         self.request_id = request_id
         self.wants_progress = False
         self.log_level: str | None = None
@@ -64,14 +55,28 @@ class Exchange:
         self.affinity: str | None = None
         """Whose it is, as far as others may see its messages; None for our own requests."""
         self.end: Result | Failure | None = None
-        self._send = send
-        self._dismiss = dismiss
-        self._read = read
-        self._deadline = Deadline(timeout_s, cap_s, self._overdue)
+        self.due = 0.0
+        """When it expires, in the event loop's time; see :class:`connectors.alarm.Timed`."""
+        self._alarm = alarm
+        self._timeout_s = timeout_s
+        self._cap_s = cap_s
+        self._cap_at = 0.0
         self._events: deque[Event] = deque()
         self._unanswered = 0
-        self._waiter: asyncio.Future[None] | None = None
+        self._wake: Callable[[], None] | None = None
         self._started = False
+
+    def launch(self) -> Failure | None:
+        """Put it on the wire; a Failure when it cannot be."""
+        raise NotImplementedError
+
+    def dismiss(self, reason: str) -> None:
+        """It was given up or is overdue: tell the upstream, and forget it."""
+        raise NotImplementedError
+
+    def read(self, answer: Message) -> Result | Failure:
+        """The end that its answer stands for."""
+        raise NotImplementedError
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -81,12 +86,16 @@ class Exchange:
         while not self._events:
             if self.end is not None:
                 raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            await self._awaken()
         return self._events.popleft()
+
+    def try_next(self, wake: Callable[[], None]) -> Event | None:
+        """See :class:`connectors.outcome.Prompt`."""
+        self.begin()
+        if self._events:
+            return self._events.popleft()
+        self._wake = wake
+        return None
 
     async def aclose(self) -> None:
         """Give the request up; the upstream is told before this returns for the first time."""
@@ -118,8 +127,10 @@ class Exchange:
         if self._started:
             return
         self._started = True
-        self._deadline.begin()
-        failure = self._send(self)
+        now = asyncio.get_running_loop().time()
+        self._cap_at = now + self._cap_s
+        self._extend(now)
+        failure = self.launch()
         if failure is not None:
             self.finish(failure)
 
@@ -131,19 +142,19 @@ class Exchange:
 
     def answered(self, answer: Message) -> None:
         """Its answer came."""
-        self.finish(self._read(answer))
+        self.finish(self.read(answer))
 
     def finish(self, end: Result | Failure) -> None:
         """Nothing follows ``end``."""
         if self.end is not None:
             return
         self.end = end
-        self._deadline.stop()
+        self._alarm.forget(self)
         self._put(end)
 
     def progressed(self, params: dict[str, Raw]) -> None:
         """The upstream says that work goes on."""
-        self._deadline.touch()
+        self.touch()
         if self.wants_progress:
             self._offer(Progress(params))
 
@@ -156,7 +167,7 @@ class Exchange:
 
     def asked(self, ask: Ask) -> None:
         """The upstream waits for an answer of the caller; its silence does not count meanwhile."""
-        self._deadline.hold()
+        self.hold()
         self._unanswered += 1
         self._put(ask)
 
@@ -164,16 +175,32 @@ class Exchange:
         """A question was answered or withdrawn; without another one the upstream works on."""
         self._unanswered -= 1
         if not self._unanswered and self.end is None:
-            self._deadline.touch()
+            self.touch()
 
-    def _overdue(self) -> None:
+    def touch(self) -> None:
+        """The upstream gave a sign of life."""
+        if self.end is None:
+            self._extend(asyncio.get_running_loop().time())
+
+    def hold(self) -> None:
+        """From here on the upstream is not the one to be waited for, until :meth:`touch`; the cap goes on."""
+        if self.end is None:
+            self.due = self._cap_at
+            self._alarm.watch(self)
+
+    def expire(self) -> None:
+        """It is overdue; see :class:`connectors.alarm.Timed`."""
         reason = "The upstream did not answer in time."
         self._abandon(Failure("timeout", reason), reason)
+
+    def _extend(self, now: float) -> None:
+        self.due = min(now + self._timeout_s, self._cap_at)
+        self._alarm.watch(self)
 
     def _abandon(self, end: Failure, reason: str) -> None:
         self.finish(end)
         if self._started:
-            self._dismiss(self, reason)
+            self.dismiss(reason)
 
     def _offer(self, event: Event) -> None:
         if self.end is None and len(self._events) < MAX_WAITING_EVENTS:
@@ -181,5 +208,19 @@ class Exchange:
 
     def _put(self, event: Event) -> None:
         self._events.append(event)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._awake()
+
+    def _awake(self) -> None:
+        """Tell whoever waits, once, that there is something to do."""
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
+
+    async def _awaken(self) -> None:
+        """Wait until there is something to do."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._wake = lambda: None if waiter.done() else waiter.set_result(None)
+        try:
+            await waiter
+        finally:
+            self._wake = None

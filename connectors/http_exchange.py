@@ -3,11 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
-from typing import Final, cast
+from typing import Final
 
-from connectors.alarm import SharedDeadline
-from connectors.deadline import Deadline
-from connectors.envelope import end_of
 from connectors.errors import ConnectorError
 from connectors.exchange import Exchange
 from connectors.http_answer import (
@@ -106,7 +103,6 @@ class HttpExchange(Exchange):
         "_paused",
         "_pool",
         "_step",
-        "_timeout_s",
         "counted",
         "headers",
         "key",
@@ -124,16 +120,7 @@ class HttpExchange(Exchange):
         cap_s: float,
         counted: bool = True,
     ) -> None:
-        super().__init__(
-            request_id,
-            send=_launch,
-            dismiss=_dismiss,
-            read=_end_of,
-            timeout_s=timeout_s,
-            cap_s=cap_s,
-        )
-        self._deadline = SharedDeadline(pool.alarm, timeout_s, cap_s, self._overdue)
-        self._timeout_s = timeout_s
+        super().__init__(request_id, pool.alarm, timeout_s, cap_s)
         self.key = key
         """Whose connections it may use."""
         self.counted = counted
@@ -152,7 +139,7 @@ class HttpExchange(Exchange):
         """Send the request with :meth:`post`, or leave a step that will; a Failure when it cannot be."""
         raise NotImplementedError
 
-    def dismiss(self, _reason: str) -> None:
+    def dismiss(self, reason: str) -> None:  # noqa: ARG002 -- eras that say why use it
         """It was given up or is overdue: tell the upstream, by closing the stream for one."""
         if self.reader is not None:
             self.reader.abandon()
@@ -224,37 +211,38 @@ class HttpExchange(Exchange):
                 step, self._step = self._step, None
                 await step()
                 continue
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            await self._awaken()
         event = self._events.popleft()
         if self._paused is not None and not self._events:
             reader, self._paused = self._paused, None
             reader.resume()
-            self._deadline.touch()
+            self.touch()
+        return event
+
+    def try_next(self, wake: Callable[[], None]) -> Event | None:
+        """See :class:`connectors.outcome.Prompt`; a step that is left has to be awaited."""
+        event = super().try_next(wake)
+        if event is None and self._step is not None:
+            asyncio.get_running_loop().call_soon(self._awake)
         return event
 
     def finish(self, end: Result | Failure) -> None:
         """Nothing follows ``end``; see :meth:`connectors.exchange.Exchange.finish`."""
         super().finish(end)
-        self._deadline = _SPENT
         self._step = None
 
     def proceed(self, step: Step) -> None:
         """Have ``step`` done before the next event is waited for."""
         if self.end is None:
             self._step = step
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_result(None)
+            self._awake()
 
     def throttle(self, reader: AnswerReader) -> None:
         """Stop reading while the caller is behind; its slowness is not the upstream's silence."""
         if len(self._events) >= MAX_UNTAKEN_EVENTS and self.end is None and self._paused is None:
             self._paused = reader
             reader.pause()
-            self._deadline.hold()
+            self.hold()
 
     async def _send_when_possible(self, message: bytes, last_id: str) -> None:
         deadline = asyncio.get_running_loop().time() + self._timeout_s
@@ -274,25 +262,10 @@ class HttpExchange(Exchange):
         self.sent = True
         connection.send(message, self.reader)
 
-    def _overdue(self) -> None:
+    def expire(self) -> None:
+        """It is overdue; see :meth:`connectors.exchange.Exchange.expire`."""
         if self.sent:
-            super()._overdue()
+            super().expire()
         else:
             reason = "The upstream had no room for the request in time; it was not sent."
             self._abandon(Failure("unreachable", reason), reason)
-
-
-def _launch(exchange: Exchange) -> Failure | None:
-    return cast(HttpExchange, exchange).launch()
-
-
-def _dismiss(exchange: Exchange, reason: str) -> None:
-    cast(HttpExchange, exchange).dismiss(reason)
-
-
-def _end_of(message: Message) -> Result | Failure:
-    return end_of(message, modern=True)
-
-
-_SPENT: Final = Deadline(0.0, 0.0, lambda: None)
-"""What an exchange that has ended holds instead of its deadline, which refers to it."""

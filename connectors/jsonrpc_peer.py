@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from connectors.alarm import Alarm
 from connectors.envelope import declares_extensions, end_of, request_params
 from connectors.errors import ConnectorError, ErrorAnswer, ProtocolViolation, Unreachable
 from connectors.exchange import Exchange
@@ -47,6 +48,28 @@ _CHANGES: Final[Mapping[str, Change]] = {
 _id: Final = msgspec.json.Decoder(int | str)
 
 
+class PeerExchange(Exchange):
+    """A request on a peer's connection, which says how it is sent, dropped and understood."""
+
+    __slots__ = ("drop", "send", "understand")
+
+    send: Callable[[Exchange], Failure | None]
+    drop: Callable[[Exchange, str], None]
+    understand: Callable[[Message], Result | Failure]
+
+    def launch(self) -> Failure | None:
+        """See :meth:`connectors.exchange.Exchange.launch`."""
+        return self.send(self)
+
+    def dismiss(self, reason: str) -> None:
+        """See :meth:`connectors.exchange.Exchange.dismiss`."""
+        self.drop(self, reason)
+
+    def read(self, answer: Message) -> Result | Failure:
+        """See :meth:`connectors.exchange.Exchange.read`."""
+        return self.understand(answer)
+
+
 class Peer:
     """One connection. ``send`` takes an encoded message, or raises ConnectorError when it cannot.
 
@@ -66,6 +89,7 @@ class Peer:
         self._send = send
         self._on_change = on_change
         self._cap_s = cap_s
+        self._alarm = Alarm()
         self._last_id = 0
         self._in_flight: dict[int, Exchange] = {}
         self._acknowledgements: dict[int, Callable[[Raw], None]] = {}
@@ -172,6 +196,7 @@ class Peer:
         for exchange in list(self._in_flight.values()):
             exchange.finish(Failure("disconnected", reason))
         self._in_flight.clear()
+        self._alarm.stop()
 
     def _take_id(self) -> int:
         self._last_id += 1
@@ -188,14 +213,13 @@ class Peer:
         extensions: bool = True,
         cancellable: bool = True,
     ) -> Exchange:
-        return Exchange(
-            request_id,
-            send=partial(self._launch, method, params),
-            dismiss=partial(self._dismiss, cancellable=cancellable),
-            read=partial(end_of, modern=self.era == "modern", extensions=extensions),
-            timeout_s=timeout_s,
-            cap_s=self._cap_s if cap_s is None else cap_s,
+        exchange = PeerExchange(
+            request_id, self._alarm, timeout_s, self._cap_s if cap_s is None else cap_s
         )
+        exchange.send = partial(self._launch, method, params)
+        exchange.drop = partial(self._dismiss, cancellable=cancellable)
+        exchange.understand = partial(end_of, modern=self.era == "modern", extensions=extensions)
+        return exchange
 
     def _launch(self, method: str, params: Mapping[str, Raw], exchange: Exchange) -> Failure | None:
         if self._ended is not None:

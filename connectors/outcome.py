@@ -5,7 +5,7 @@ they are. Bodies are JSON text that nobody has looked into yet.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from msgspec import Raw, Struct
 
@@ -83,4 +83,17 @@ class Outcome(Protocol):
 
     def aclose(self) -> Awaitable[None]:
         """Give up; what tells the upstream happens before the first await. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Prompt(Protocol):
+    """An outcome that can be asked without awaiting, for callers that want no task per call."""
+
+    def try_next(self, wake: Callable[[], None]) -> Event | None:
+        """The next event if there is one; sends the request first, as awaiting an event does.
+
+        After None, ``wake`` is called once on the event loop, when it is worth trying again; who is
+        woken and gets None again has to await the next event.
+        """
         ...
