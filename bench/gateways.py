@@ -19,6 +19,8 @@ from bench.variants import VARIANTS, Variant
 from mcp_wire.revisions import Era
 
 PORTICO: Final = "portico"
+PLAIN: Final = "portico-plain"
+"""Portico with the fast lane closed."""
 PEERS: Final[Mapping[str, tuple[str, ...]]] = {
     "sdk": ("bench.peers.sdk_gateway",),
     "fastmcp-shared": ("bench.peers.fastmcp_proxy", "--client", "shared"),
@@ -29,6 +31,7 @@ READY_S: Final = 20.0
 _PORTICO: Final = str(Path(sys.executable).with_name("portico"))
 _CONFIGURATION: Final = """\
 version: 1
+server: {{fast_lane: {fast}}}
 upstreams:
   measured: {{url: "{upstream}"}}
 principals: {{caller: {{kind: service}}}}
@@ -87,8 +90,8 @@ class Gateways:
         return next((gateway for gateway in self._running.values() if gateway.name == name), None)
 
     def _start(self, name: str, era: Era) -> AbstractContextManager[Gateway]:
-        if name == PORTICO:
-            return self._portico()
+        if name in (PORTICO, PLAIN):
+            return self._portico(name)
         return self._peer(name, era) if name in PEERS else self._floor(name)
 
     @contextmanager
@@ -108,18 +111,18 @@ class Gateways:
             yield Gateway(name, program.ready["url"], program)
 
     @contextmanager
-    def _portico(self) -> Iterator[Gateway]:
-        configuration = self._directory / "portico.yaml"
-        configuration.write_text(
-            _CONFIGURATION.format(upstream=self._upstream_url), encoding="utf-8"
-        )
-        data = str(self._directory / "data")
+    def _portico(self, name: str) -> Iterator[Gateway]:
+        configuration = self._directory / f"{name}.yaml"
+        fast = "true" if name == PORTICO else "false"
+        text = _CONFIGURATION.format(upstream=self._upstream_url, fast=fast)
+        configuration.write_text(text, encoding="utf-8")
+        data = str(self._directory / f"{name}-data")
         command = [_PORTICO, "up", "--config", str(configuration), "--data", data]
         command += ["--port", "0", "--json"]
-        log = self._directory / "portico.log"
+        log = self._directory / f"{name}.log"
         with running(command, core=self._core, log=log) as program:
             idle = program.resident_bytes()
-            gateway = Gateway(PORTICO, program.ready["url"], program, _credentials(data), idle)
+            gateway = Gateway(name, program.ready["url"], program, _credentials(data), idle)
             _await_answer(gateway, VARIANTS["modern-call"])
             yield gateway
 

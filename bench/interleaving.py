@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from bench.errors import BenchError
-from bench.gateways import PORTICO, Gateway, Gateways
+from bench.gateways import PLAIN, PORTICO, Gateway, Gateways
 from bench.load import Generator, Load
 from bench.measure import Case, Run
 from bench.processes import Program
@@ -70,7 +70,7 @@ class Bench:
         return run.load
 
     def _interleaved(self, variant: Variant) -> list[Run]:
-        names = (self._plan.floor, PORTICO, *(self._plan.peers if variant.peers else ()))
+        names = (self._plan.floor, PORTICO, PLAIN, *(self._plan.peers if variant.peers else ()))
         cases = [case for name in names if (case := self._case(name, variant))]
         runs: list[Run] = []
         for repetition in range(self._plan.repetitions):

@@ -15,8 +15,7 @@ from typing import Final
 from bench.floor import find_nginx
 from bench.gateways import PEERS, PORTICO, Gateway
 from bench.interleaving import Plan
-from bench.summary import Summary
-from bench.variants import VARIANTS
+from bench.summary import Summary, cpu_limit_of
 
 _HEADINGS: Final = (
     "variant", "gateway", "CPU", "spread", "limit", "calls/s", "p50", "p99", "reach",
@@ -79,13 +78,13 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _ratios(one: Summary) -> tuple[str, ...]:
-    limit = VARIANTS[one.variant].cpu_limit
+    limit = cpu_limit_of(one)
     return (
         one.variant,
         one.gateway,
         f"{one.cpu_ratio:.2f}",
         f"{one.cpu_spread:.0%}",
-        "" if limit is None or one.gateway != PORTICO else f"<= {limit:g}",
+        "" if limit is None else f"<= {limit:g}",
         f"{one.rate_ratio:.2f}{'*' if one.rate_is_lower_bound else ''}",
         f"{one.p50_ratio:.2f}",
         f"{one.p99_ratio:.2f}",

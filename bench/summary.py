@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from bench.gateways import PORTICO
+from bench.gateways import PLAIN, PORTICO
 from bench.interleaving import Measured
 from bench.load import is_fast_enough
 from bench.measure import Run
@@ -51,10 +51,15 @@ def summarize(measured: Measured) -> list[Summary]:
 
 def is_over_the_gate(summary: Summary) -> bool:
     """Whether Portico's CPU ratio is above its limit by more than noise explains."""
-    limit = VARIANTS[summary.variant].cpu_limit
-    return (
-        summary.gateway == PORTICO and limit is not None and summary.cpu_ratio > limit * GATE_SLACK
-    )
+    limit = cpu_limit_of(summary)
+    return limit is not None and summary.cpu_ratio > limit * GATE_SLACK
+
+
+def cpu_limit_of(summary: Summary) -> float | None:
+    """What was agreed for this gateway in this variant."""
+    variant = VARIANTS[summary.variant]
+    limits = {PORTICO: variant.cpu_limit, PLAIN: variant.plain_cpu_limit}
+    return limits.get(summary.gateway)
 
 
 def _summary(name: str, runs: Sequence[Run], base: Sequence[Run], measured: Measured) -> Summary:

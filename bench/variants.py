@@ -8,7 +8,9 @@ from msgspec import Struct
 from mcp_wire.revisions import LATEST_LEGACY, LATEST_MODERN, Era
 
 PLAIN_LANE_CPU: Final = 4.5
-"""CPU of a call over the floor's, at most, while every call goes through ASGI."""
+"""CPU of a call over the floor's, at most, where every call goes through ASGI."""
+FAST_LANE_CPU: Final = 2.5
+"""The same where simple calls do not."""
 
 
 class Variant(Struct, frozen=True, kw_only=True):
@@ -25,6 +27,8 @@ class Variant(Struct, frozen=True, kw_only=True):
     """Each caller has a connection; in the legacy era there are as many sessions."""
     cpu_limit: float | None = None
     """CPU per call over the floor's, at most; None where nothing was agreed."""
+    plain_cpu_limit: float | None = None
+    """The same with the fast lane closed."""
     peers: bool = True
     """Whether the peers are measured as well."""
 
@@ -34,24 +38,32 @@ class Variant(Struct, frozen=True, kw_only=True):
         return LATEST_MODERN if self.era == "modern" else LATEST_LEGACY
 
 
+def _call(name: str, era: Era, *, connections: int = 16, peers: bool = True) -> Variant:
+    """A small call, the measure of everything else."""
+    return Variant(
+        name=name,
+        era=era,
+        connections=connections,
+        cpu_limit=FAST_LANE_CPU,
+        plain_cpu_limit=PLAIN_LANE_CPU,
+        peers=peers,
+    )
+
+
 def _all() -> tuple[Variant, ...]:
     return (
-        Variant(name="modern-call", era="modern", cpu_limit=PLAIN_LANE_CPU),
-        Variant(name="legacy-call", era="legacy", cpu_limit=PLAIN_LANE_CPU),
+        _call(name="modern-call", era="modern"),
+        _call(name="legacy-call", era="legacy"),
         Variant(name="modern-call-c1", era="modern", connections=1, peers=False),
-        Variant(
-            name="modern-call-c64",
-            era="modern",
-            connections=64,
-            cpu_limit=PLAIN_LANE_CPU,
-            peers=False,
-        ),
-        Variant(name="modern-list", era="modern", method="tools/list"),
-        Variant(name="legacy-list", era="legacy", method="tools/list"),
+        _call(name="modern-call-c64", era="modern", connections=64, peers=False),
+        Variant(name="modern-list", era="modern", method="tools/list", cpu_limit=1.5),
+        Variant(name="legacy-list", era="legacy", method="tools/list", cpu_limit=1.5),
         Variant(name="modern-call-sse", era="modern", streamed=True, peers=False),
         Variant(name="legacy-call-sse", era="legacy", streamed=True, peers=False),
         Variant(name="modern-call-10k", era="modern", text_bytes=10_000, peers=False),
-        Variant(name="modern-call-100k", era="modern", text_bytes=100_000, peers=False),
+        Variant(
+            name="modern-call-100k", era="modern", text_bytes=100_000, cpu_limit=2.0, peers=False
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 from typing import Protocol
 
 
@@ -20,16 +21,17 @@ class Alarm:
     """Rings for everything it watches, at the earliest of the deadlines first."""
 
     def __init__(self) -> None:
+        self.now: Callable[[], float] = asyncio.get_running_loop().time
         self._watched: set[Timed] = set()
         self._handle: asyncio.TimerHandle | None = None
-        self._rings_at = float("inf")
+        self._rings_at = inf
         self.forget: Callable[[Timed], None] = self._watched.discard
         """It does not expire any more. The next ring may come in vain, and plans the one after."""
 
     def watch(self, timed: Timed) -> None:
         """Ring when ``timed`` is due, unless it is forgotten before; never for an infinite one."""
         due = timed.due
-        if due < float("inf"):
+        if due < inf:
             self._watched.add(timed)
             if due < self._rings_at:
                 self._set(due)
@@ -39,7 +41,7 @@ class Alarm:
         self._watched.clear()
         if self._handle is not None:
             self._handle.cancel()
-        self._handle, self._rings_at = None, float("inf")
+        self._handle, self._rings_at = None, inf
 
     def _set(self, due: float) -> None:
         if self._handle is not None:
@@ -48,7 +50,7 @@ class Alarm:
         self._handle = asyncio.get_running_loop().call_at(due, self._ring)
 
     def _ring(self) -> None:
-        self._handle, self._rings_at = None, float("inf")
+        self._handle, self._rings_at = None, inf
         now = asyncio.get_running_loop().time()
         overdue = [timed for timed in self._watched if timed.due <= now]
         self._watched.difference_update(overdue)

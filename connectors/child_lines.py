@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from mcp_wire.pieces import keep
+
 MAX_FRAME_BYTES: Final = 32 * 1024 * 1024
 MAX_LOG_LINE_BYTES: Final = 4 * 1024
 
@@ -65,7 +67,7 @@ class Lines(asyncio.Protocol):
         self._on_end()
 
     def _add(self, part: bytes) -> None:
-        self._parts.append(part)
+        keep(self._parts, part)
         self._size += len(part)
         if self._size <= self._limit:
             return

@@ -28,6 +28,8 @@ class _Kind(Struct, gc=False):
 
 
 _kind: Final = msgspec.json.Decoder(_Kind)
+_COMPLETE: Final = raw("complete")
+_INPUT_REQUIRED: Final = raw("input_required")
 
 
 @cache
@@ -86,20 +88,22 @@ def end_of(answer: Message, *, modern: bool, extensions: bool = False) -> Result
             return Failure("violation", "The upstream answered with an unreadable error.")
         data = error.data if isinstance(error.data, Raw) else None
         return Failure("error", error.message, code=error.code, data=data)
-    if not isinstance(answer.result, Raw) or bytes(memoryview(answer.result)[:1]) != b"{":
+    result = answer.result
+    if not isinstance(result, Raw) or bytes(memoryview(result)[:1]) != b"{":
         return Failure("violation", "The upstream answered with a result that is no object.")
     if not modern:
-        return Result(answer.result)
+        return Result(result)
     try:
-        kind = _kind.decode(answer.result).resultType
+        kind = _kind.decode(result).resultType
     except msgspec.DecodeError:
         return Failure("violation", "The upstream answered with an unreadable result.")
-    text = bytes(kind) if isinstance(kind, Raw) else b'"complete"'
-    if text == b'"input_required"':
-        return Result(answer.result, input_required=True)
-    if text != b'"complete"' and not extensions:
+    if kind is UNSET or kind == _COMPLETE:
+        return Result(result)
+    if kind == _INPUT_REQUIRED:
+        return Result(result, input_required=True)
+    if not extensions:
         return Failure("violation", "The upstream answered with an unknown type of result.")
-    return Result(answer.result)
+    return Result(result)
 
 
 def declares_extensions(client_capabilities: Raw) -> bool:

@@ -34,9 +34,10 @@ class Exchange:
         "_cap_s",
         "_events",
         "_started",
+        "_take",
         "_timeout_s",
         "_unanswered",
-        "_wake",
+        "_waiter",
         "affinity",
         "due",
         "end",
@@ -63,7 +64,8 @@ class Exchange:
         self._cap_at = 0.0
         self._events: deque[Event] = deque()
         self._unanswered = 0
-        self._wake: Callable[[], None] | None = None
+        self._take: Callable[[Event | None], None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self._started = False
 
     def launch(self) -> Failure | None:
@@ -82,6 +84,7 @@ class Exchange:
         return self
 
     async def __anext__(self) -> Event:
+        self._take = None
         self.begin()
         while not self._events:
             if self.end is not None:
@@ -89,13 +92,10 @@ class Exchange:
             await self._awaken()
         return self._events.popleft()
 
-    def try_next(self, wake: Callable[[], None]) -> Event | None:
+    def first(self, take: Callable[[Event | None], None]) -> None:
         """See :class:`connectors.outcome.Prompt`."""
+        self._take = take
         self.begin()
-        if self._events:
-            return self._events.popleft()
-        self._wake = wake
-        return None
 
     async def aclose(self) -> None:
         """Give the request up; the upstream is told before this returns for the first time."""
@@ -127,7 +127,7 @@ class Exchange:
         if self._started:
             return
         self._started = True
-        now = asyncio.get_running_loop().time()
+        now = self._alarm.now()
         self._cap_at = now + self._cap_s
         self._extend(now)
         failure = self.launch()
@@ -180,7 +180,7 @@ class Exchange:
     def touch(self) -> None:
         """The upstream gave a sign of life."""
         if self.end is None:
-            self._extend(asyncio.get_running_loop().time())
+            self._extend(self._alarm.now())
 
     def hold(self) -> None:
         """From here on the upstream is not the one to be waited for, until :meth:`touch`; the cap goes on."""
@@ -194,7 +194,8 @@ class Exchange:
         self._abandon(Failure("timeout", reason), reason)
 
     def _extend(self, now: float) -> None:
-        self.due = min(now + self._timeout_s, self._cap_at)
+        due = now + self._timeout_s
+        self.due = min(due, self._cap_at)
         self._alarm.watch(self)
 
     def _abandon(self, end: Failure, reason: str) -> None:
@@ -207,20 +208,26 @@ class Exchange:
             self._put(event)
 
     def _put(self, event: Event) -> None:
-        self._events.append(event)
-        self._awake()
+        take = self._take
+        if take is not None:
+            self._take = None
+            take(event)
+        else:
+            self._events.append(event)
+            self._awake()
 
     def _awake(self) -> None:
-        """Tell whoever waits, once, that there is something to do."""
-        wake, self._wake = self._wake, None
-        if wake is not None:
-            wake()
+        """Tell whoever waits that there is something to do."""
+        if self._take is not None:
+            take, self._take = self._take, None
+            take(None)
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def _awaken(self) -> None:
         """Wait until there is something to do."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._wake = lambda: None if waiter.done() else waiter.set_result(None)
+        self._waiter = asyncio.get_running_loop().create_future()
         try:
-            await waiter
+            await self._waiter
         finally:
-            self._wake = None
+            self._waiter = None

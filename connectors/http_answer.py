@@ -13,12 +13,14 @@ from connectors.outcome import Failure, Result
 from mcp_wire.codes import META_PROGRESS
 from mcp_wire.jsonrpc import (
     EMPTY_OBJECT,
+    NULL,
     Message,
     decode_batch,
     decode_error,
     decode_message,
     members_of,
 )
+from mcp_wire.pieces import keep
 from mcp_wire.sse import SseDecoder, SseError
 
 MAX_BATCH: Final = 1000
@@ -109,7 +111,7 @@ class AnswerReader:
         if self._room < 0:
             self._violated(TOO_LARGE)
         else:
-            self._chunks.append(chunk)
+            keep(self._chunks, chunk)
 
     def complete(self) -> None:
         """The answer is whole."""
@@ -184,10 +186,11 @@ def is_event_stream(headers: Headers) -> bool:
 
 def message_in(response: Response) -> Message | None:
     """The JSON-RPC answer that is the body; None when it is something else."""
-    if response.body.lstrip()[:1] != b"{":
+    body = response.body
+    if body[:1] != b"{" and body.lstrip()[:1] != b"{":
         return None
     try:
-        message = decode_message(response.body)
+        message = decode_message(body)
     except msgspec.DecodeError:
         return None
     return message if message.is_answer else None
@@ -234,8 +237,10 @@ def end_with_status(
 
 def is_answer_to(request_id: int, message: Message) -> bool:
     """Whether an answer is to our request; an error may have lost its id with the request's."""
-    text = bytes(message.id) if isinstance(message.id, Raw) else b"null"
-    return text == b"%d" % request_id or (text == b"null" and isinstance(message.error, Raw))
+    if message.id == Raw(b"%d" % request_id):
+        return True
+    lost = not isinstance(message.id, Raw) or message.id == NULL
+    return lost and isinstance(message.error, Raw)
 
 
 def is_error_of(message: Message, code: int) -> bool:

@@ -1,16 +1,20 @@
 """What upstreams announce over HTTP without being asked, and how patiently their streams are held."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+import anyio
 import msgspec
 from msgspec import Raw
 
+from connectors.errors import ConnectorError
 from connectors.outcome import Failure, Result
 from connectors.protocol import Change
-from mcp_wire.jsonrpc import Message, decode_members, members_of, string_of
+from mcp_wire.jsonrpc import Message, decode_members, members_of, raw, string_of
 
+MAX_ASKING: Final = 16
+"""Subscriptions that one upstream is asked for at the same time."""
 SETTLE_S: Final = 2.0
 """How long opening an upstream waits until its changes are heard of."""
 LIST_FLAGS: Final[Mapping[str, str]] = {
@@ -62,6 +66,35 @@ def changed_lists(protocol_capabilities: Raw) -> list[Change]:
         for change in _LISTS.values()
         if offers(protocol_capabilities, change.what, "listChanged")
     ]
+
+
+async def subscribed(
+    ask: Callable[[str, Mapping[str, Raw]], Awaitable[object]],
+    honoured: frozenset[str],
+    wanted: frozenset[str],
+) -> frozenset[str]:
+    """Have a legacy upstream tell of ``wanted`` instead of ``honoured``; what it agreed to by now.
+
+    ``ask`` sends a request of our own and raises ConnectorError; several are under way at a time.
+    """
+    agreed = set(honoured & wanted)
+    limiter = anyio.CapacityLimiter(MAX_ASKING)
+
+    async def tell(method: str, uri: str) -> None:
+        try:
+            async with limiter:
+                await ask(method, {"uri": raw(uri)})
+        except ConnectorError:
+            return
+        if uri in wanted:
+            agreed.add(uri)
+
+    async with anyio.create_task_group() as asking:
+        for uri in honoured - wanted:
+            asking.start_soon(tell, "resources/unsubscribe", uri)
+        for uri in wanted - honoured:
+            asking.start_soon(tell, "resources/subscribe", uri)
+    return frozenset(agreed)
 
 
 def is_refusal(end: Result | Failure) -> bool:

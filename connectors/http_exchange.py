@@ -21,6 +21,7 @@ from connectors.http_message import Headers, Response
 from connectors.http_pool import HttpPool
 from connectors.outcome import Event, Failure, Result
 from mcp_wire.jsonrpc import Message
+from mcp_wire.pieces import keep
 
 MAX_UNTAKEN_EVENTS: Final = 16
 """Events that may wait for a slow caller before no more of the answer is read."""
@@ -75,7 +76,7 @@ class _Whole:
             self._connection.abandon()
             self.broken("violation", TOO_LARGE)
         else:
-            self._chunks.append(chunk)
+            keep(self._chunks, chunk)
 
     def complete(self) -> None:
         self._end(Response(self._status, self._headers, b"".join(self._chunks)))
@@ -180,7 +181,11 @@ class HttpExchange(Exchange):
     def response(self, response: Response) -> None:
         """See :class:`connectors.http_answer.Sink`."""
         self.headers, self.reader = response.headers, None
-        self.take_response(response, message_in(response))
+        message = message_in(response)
+        if message is not None and response.status == 200:
+            self.take_answer(message, 200)
+        else:
+            self.take_response(response, message)
 
     def take_response(self, response: Response, message: Message | None) -> None:
         """A whole answer came, and the JSON-RPC answer in it."""
@@ -202,6 +207,7 @@ class HttpExchange(Exchange):
 
     async def __anext__(self) -> Event:
         """The next event; see :class:`connectors.outcome.Outcome`."""
+        self._take = None
         if not self._started:
             self.begin()
         while not self._events:
@@ -217,13 +223,6 @@ class HttpExchange(Exchange):
             reader, self._paused = self._paused, None
             reader.resume()
             self.touch()
-        return event
-
-    def try_next(self, wake: Callable[[], None]) -> Event | None:
-        """See :class:`connectors.outcome.Prompt`; a step that is left has to be awaited."""
-        event = super().try_next(wake)
-        if event is None and self._step is not None:
-            asyncio.get_running_loop().call_soon(self._awake)
         return event
 
     def finish(self, end: Result | Failure) -> None:

@@ -26,6 +26,8 @@ RESERVED: Final = frozenset((
 MAX_RETRY_AFTER_S: Final = 86_400.0
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HOST: Final = re.compile(rb"[0-9A-Za-z._:%-]+")
+"""What is left of a host once it is ASCII; normalizing some letters gives spaces and signs."""
 _UNSAFE_VALUE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _NEGOTIATION: Final = {
@@ -139,7 +141,7 @@ def endpoint_of(url: str) -> Endpoint:
         host = (parts.hostname or "").encode("idna" if ":" not in parts.netloc else "ascii")
     except (ValueError, UnicodeError) as error:
         raise Misconfigured("the address cannot be read") from error
-    if parts.scheme not in _DEFAULT_PORTS or not host:
+    if parts.scheme not in _DEFAULT_PORTS or not _HOST.fullmatch(host):
         raise Misconfigured("the address must begin with http:// or https:// and name a host")
     if "@" in parts.netloc:
         raise Misconfigured("the address holds a user name; send credentials in headers")
@@ -201,5 +203,5 @@ def retry_after_s(headers: Headers) -> float | None:
         return min(
             max(0.0, (parsedate_to_datetime(value) - sent).total_seconds()), MAX_RETRY_AFTER_S
         )
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None

@@ -49,6 +49,7 @@ class HttpPool:
         """Watches the deadlines of what is in flight."""
         self.opened_count = 0
         self.sent_count = 0
+        self._clock = asyncio.get_running_loop().time
         self._endpoint = endpoint
         self._resolve = resolve
         self._tls = (tls or default_tls()) if endpoint.tls else None
@@ -76,7 +77,7 @@ class HttpPool:
             return None
         stack = self._idle.get(key)
         if stack:
-            now = asyncio.get_running_loop().time()
+            now = self._clock()
             while stack:
                 connection = stack.pop()
                 if connection.idle_until > now and connection.is_usable:
@@ -140,14 +141,19 @@ class HttpPool:
     def freed(self, connection: HttpConnection, *, reusable: bool) -> None:
         """An answer is whole: its place is free, its connection can serve the next request."""
         if reusable and not self._closed:
-            now = asyncio.get_running_loop().time()
+            now = self._clock()
             connection.idle_until = now + min(self.limits.keep_alive_s, connection.offered_idle_s)
-            self._idle.setdefault(connection.key, []).append(connection)
+            stack = self._idle.get(connection.key)
+            if stack is None:
+                stack = self._idle[connection.key] = []
+            stack.append(connection)
             if self._sweeper is None:
                 self._plan_sweep()
         else:
             connection.close()
-        self.drained(connection)
+        if connection.counted:
+            connection.counted = False
+            self.give_place()
 
     def drained(self, connection: HttpConnection) -> None:
         """Nobody waits for the rest of an answer: its place is free."""

@@ -7,7 +7,7 @@ an upstream sends is read one level deep; bodies stay the bytes that came.
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 from msgspec import Raw
@@ -17,8 +17,14 @@ from connectors.envelope import declares_extensions, end_of, request_params
 from connectors.errors import ConnectorError, ErrorAnswer, ProtocolViolation, Unreachable
 from connectors.exchange import Exchange
 from connectors.outcome import Ask, Failure, Result
+from connectors.peer_exchange import ASKING_METHODS, COMPLETION, EVERY_LEVEL, PeerExchange
 from connectors.protocol import Change, OnChange, Request
-from mcp_wire.codes import INVALID_REQUEST, META_PROGRESS, META_SUBSCRIPTION, METHOD_NOT_FOUND
+from mcp_wire.codes import (
+    INVALID_REQUEST,
+    META_PROGRESS,
+    META_SUBSCRIPTION,
+    METHOD_NOT_FOUND,
+)
 from mcp_wire.jsonrpc import (
     EMPTY_OBJECT,
     Message,
@@ -36,9 +42,6 @@ from mcp_wire.revisions import Era, era_of
 MAX_BATCH: Final = 1000
 """Messages in one array (2025-03-26); more break the protocol."""
 
-ASKING_METHODS: Final = frozenset(("elicitation/create", "sampling/createMessage", "roots/list"))
-"""Requests of a legacy server that are meant for the caller of the request in flight."""
-
 _CHANGES: Final[Mapping[str, Change]] = {
     "notifications/tools/list_changed": Change("tools"),
     "notifications/resources/list_changed": Change("resources"),
@@ -46,28 +49,6 @@ _CHANGES: Final[Mapping[str, Change]] = {
 }
 
 _id: Final = msgspec.json.Decoder(int | str)
-
-
-class PeerExchange(Exchange):
-    """A request on a peer's connection, which says how it is sent, dropped and understood."""
-
-    __slots__ = ("drop", "send", "understand")
-
-    send: Callable[[Exchange], Failure | None]
-    drop: Callable[[Exchange, str], None]
-    understand: Callable[[Message], Result | Failure]
-
-    def launch(self) -> Failure | None:
-        """See :meth:`connectors.exchange.Exchange.launch`."""
-        return self.send(self)
-
-    def dismiss(self, reason: str) -> None:
-        """See :meth:`connectors.exchange.Exchange.dismiss`."""
-        self.drop(self, reason)
-
-    def read(self, answer: Message) -> Result | Failure:
-        """See :meth:`connectors.exchange.Exchange.read`."""
-        return self.understand(answer)
 
 
 class Peer:
@@ -91,9 +72,10 @@ class Peer:
         self._cap_s = cap_s
         self._alarm = Alarm()
         self._last_id = 0
-        self._in_flight: dict[int, Exchange] = {}
+        self._in_flight: dict[int, PeerExchange] = {}
         self._acknowledgements: dict[int, Callable[[Raw], None]] = {}
-        self._open_asks: dict[bytes, Exchange] = {}
+        self._open_asks: dict[bytes, tuple[PeerExchange, Ask]] = {}
+        """By id: the upstream's requests that wait for a caller."""
         self._ended: str | None = None
 
     @property
@@ -121,6 +103,8 @@ class Peer:
         )
         exchange.wants_progress = request.wants_progress
         exchange.log_level = request.log_level
+        if request.log_level is None and era_of(request.revision) == "legacy" == self.era:
+            exchange.log_level = EVERY_LEVEL
         exchange.affinity = request.affinity
         exchange.interactive = interactive
         return exchange
@@ -212,7 +196,7 @@ class Peer:
         cap_s: float | None = None,
         extensions: bool = True,
         cancellable: bool = True,
-    ) -> Exchange:
+    ) -> PeerExchange:
         exchange = PeerExchange(
             request_id, self._alarm, timeout_s, self._cap_s if cap_s is None else cap_s
         )
@@ -224,7 +208,7 @@ class Peer:
     def _launch(self, method: str, params: Mapping[str, Raw], exchange: Exchange) -> Failure | None:
         if self._ended is not None:
             return Failure("unreachable", self._ended)
-        self._in_flight[exchange.request_id] = exchange
+        self._in_flight[exchange.request_id] = cast(PeerExchange, exchange)
         try:
             self._send(encode_request(exchange.request_id, method, params))
         except ConnectorError as error:
@@ -273,8 +257,9 @@ class Peer:
             return
         params = message.params.copy() if isinstance(message.params, Raw) else EMPTY_OBJECT
         answer = partial(self._answer_ask, message.id.copy(), asked[0])
-        self._open_asks[bytes(message.id)] = asked[0]
-        asked[0].asked(Ask(str(message.method), params, answer))
+        ask = Ask(str(message.method), params, answer)
+        self._open_asks[bytes(message.id)] = (asked[0], ask)
+        asked[0].asked(ask)
 
     def _take_notification(self, method: str, params: object) -> None:
         try:
@@ -295,12 +280,10 @@ class Peer:
             self._take_change(method, members, meta)
 
     def _take_log(self, members: dict[str, Raw]) -> None:
-        """Nothing says whose it is: all who asked get it, unless callers could see each other's."""
-        callers = {exchange.affinity for exchange in self._in_flight.values()} - {None}
-        if len(callers) != 1:
-            return
-        for exchange in self._in_flight.values():
-            exchange.logged(members)
+        """Nothing says whose it is: it is a call's own where that is the only one, and dropped else."""
+        calls = [one for one in self._in_flight.values() if one.affinity is not None]
+        if len(calls) == 1:
+            calls[0].logged(members)
 
     def _take_cancel(self, members: dict[str, Raw]) -> None:
         """The server withdraws a question, or ends a subscription."""
@@ -309,7 +292,7 @@ class Peer:
             return
         asked = self._open_asks.pop(bytes(request_id), None)
         if asked is not None:
-            asked.replied()
+            asked[0].withdrawn(asked[1])
         number = _number_of(request_id)
         if self.era == "modern" and number in self._acknowledgements:
             del self._acknowledgements[number]
@@ -325,14 +308,24 @@ class Peer:
             return
         if method in _CHANGES:
             self._on_change(_CHANGES[method])
+        elif method == COMPLETION:
+            self._take_completion(members)
         elif method == "notifications/resources/updated":
             uri = string_of(members.get("uri"))
             if uri is not None:
                 self._on_change(Change("resource", uri))
 
+    def _take_completion(self, members: dict[str, Raw]) -> None:
+        """An elicitation by URL is over: of the one call whose caller could be asked."""
+        asked = [exchange for exchange in self._in_flight.values() if exchange.interactive]
+        elicitation = string_of(members.get("elicitationId"))
+        affinity = asked[0].affinity if len(asked) == 1 else None
+        if self._on_change is not None and affinity and elicitation is not None:
+            self._on_change(Change("elicitation", elicitation, affinity))
+
     def _decline_asks_of(self, exchange: Exchange) -> None:
         """Whoever asked for this request's sake is told that no answer will come."""
-        for request_id, asked in list(self._open_asks.items()):
+        for request_id, (asked, _) in list(self._open_asks.items()):
             if asked is exchange:
                 del self._open_asks[request_id]
                 self._refuse(Raw(request_id), INVALID_REQUEST, "The request has ended.")
@@ -350,7 +343,8 @@ class Peer:
     async def _answer_ask(self, request_id: Raw, exchange: Exchange, answer: Raw | Failure) -> None:
         """See :class:`connectors.outcome.Ask`; a second answer, or one too late, is ignored."""
         key = bytes(request_id)
-        if self._open_asks.get(key) is not exchange:
+        asked = self._open_asks.get(key)
+        if asked is None or asked[0] is not exchange:
             return
         del self._open_asks[key]
         exchange.replied()

@@ -1,18 +1,26 @@
 """Hearing of a legacy upstream's changes: the stream of its listing session, and subscriptions in it."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
 
 from connectors.errors import ConnectorError
-from connectors.http_changes import SETTLE_S, Patience, changed_lists, is_refusal, offers
+from connectors.http_changes import (
+    SETTLE_S,
+    Patience,
+    changed_lists,
+    is_refusal,
+    offers,
+    subscribed,
+)
 from connectors.legacy_sessions import LegacySession
 from connectors.legacy_streams import SessionStream
 from connectors.mcp_legacy import LegacyUpstream
 from connectors.outcome import Failure, Result
 from connectors.protocol import Change
-from mcp_wire.jsonrpc import raw
 
 
 class Stream(Protocol):
@@ -85,20 +93,7 @@ class LegacyChanges:
     async def _subscribe(self, session: LegacySession) -> None:
         if session is not self._session:
             self._session, self._honoured = session, frozenset()
-        honoured = set(self._honoured & self._wanted)
-        for uri in self._honoured - self._wanted:
-            await self._told("resources/unsubscribe", uri)
-        for uri in self._wanted - self._honoured:
-            if await self._told("resources/subscribe", uri):
-                honoured.add(uri)
-        self._honoured = frozenset(honoured)
-
-    async def _told(self, method: str, uri: str) -> bool:
-        try:
-            await self._upstream.ask(method, {"uri": raw(uri)})
-        except ConnectorError:
-            return False
-        return True
+        self._honoured = await subscribed(self._upstream.ask, self._honoured, self._wanted)
 
     async def _keep(self) -> None:
         """Hold the stream open, in a new session when the upstream has lost the one before."""
@@ -106,16 +101,20 @@ class LegacyChanges:
         last_id, has_stood, told_closed = "", False, False
         while self._is_running and not self._upstream.sessions.is_closed:
             patience.opened()
+            missed = False
             session = await self._session_to_hear()
             if session is None:
                 end: Result | Failure = Failure("unreachable", "There is no session.")
             else:
                 if session is not self._session:
                     last_id, has_stood = "", False
-                    await self._adopt(session)
-                elif has_stood and not last_id:
-                    self._catch_up(session)
-                self._stream = stream = self._stream_of(session, last_id)
+                    missed = await self._adopt(session)
+                else:
+                    missed = has_stood and not last_id
+                catch_up = partial(self._catch_up, session)
+                self._stream = stream = self._stream_of(
+                    session, last_id, catch_up if missed else None
+                )
                 end = await stream.last()
                 last_id, has_stood = stream.last_id, has_stood or stream.has_stood
                 patience.asked_s = stream.retry_s
@@ -125,6 +124,8 @@ class LegacyChanges:
                 self._upstream.sessions.forget(session)
                 continue
             if is_refusal(end):
+                if session is not None and missed and not has_stood:
+                    self._catch_up(session)
                 break
             is_away = isinstance(end, Failure) and end.kind == "unreachable"
             if is_away and not told_closed:
@@ -133,7 +134,10 @@ class LegacyChanges:
             await anyio.sleep(patience.pause_s())
         self._is_running = False
 
-    def _stream_of(self, session: LegacySession, last_id: str) -> "Stream":
+    def _stream_of(
+        self, session: LegacySession, last_id: str, on_stood: Callable[[], None] | None
+    ) -> "Stream":
+        """The next stream of a session; ``on_stood`` is called when nothing more can be missed."""
         upstream = self._upstream
         session.stream = stream = SessionStream(
             upstream.sessions,
@@ -141,6 +145,7 @@ class LegacyChanges:
             settled=self._settled,
             last_id=last_id,
             on_change=upstream.on_change,
+            on_stood=on_stood,
         )
         return stream
 
@@ -151,17 +156,18 @@ class LegacyChanges:
         except ConnectorError:
             return None
 
-    async def _adopt(self, session: LegacySession) -> None:
-        """Follow a new session; what an earlier one would have announced counts as changed."""
+    async def _adopt(self, session: LegacySession) -> bool:
+        """Follow a new session; whether an earlier one may have had something to announce."""
         is_first = self._session is None
         self._session, self._honoured = session, frozenset()
         session.is_kept = True
         if is_first:
-            return
+            return False
         await self._subscribe(session)
-        self._catch_up(session)
+        return True
 
     def _catch_up(self, session: LegacySession) -> None:
+        """What was missed cannot be told from what was not: everything counts as changed."""
         for change in changed_lists(session.identity.protocol_capabilities):
             self._upstream.on_change(change)
         for uri in self._honoured:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import anyio
+import msgspec
 from anyio.abc import TaskGroup
 from msgspec import Raw, Struct
 
@@ -19,7 +20,14 @@ from connectors.outcome import Failure
 from connectors.protocol import Credential, ServerIdentity
 from mcp_wire.codes import LOG_LEVELS
 from mcp_wire.headers import REVISION_HEADER, SESSION_HEADER
-from mcp_wire.jsonrpc import Message, encode_notification, encode_request
+from mcp_wire.jsonrpc import (
+    Message,
+    decode_members,
+    encode_notification,
+    encode_request,
+    members_of,
+    string_of,
+)
 
 MAX_SESSIONS: Final = 4096
 IDLE_S: Final = 900.0
@@ -82,6 +90,8 @@ class LegacySessions:
         self.heads = heads
         self.cap_s = cap_s
         self.is_closed = False
+        self.completed: Callable[[str, str], None] = lambda _affinity, _elicitation: None
+        """Told of elicitations by URL that are over: whose conversation it was, and the id."""
         self._tasks = tasks
         self._live: dict[SessionKey, LegacySession] = {}
         self._opening: dict[SessionKey, asyncio.Future[ConnectorError | None]] = {}
@@ -161,6 +171,21 @@ class LegacySessions:
             connection.send(self.message(session, body), NOBODY)
         else:
             self._tasks.start_soon(self.post, session, body)
+
+    def roots_changed(self, affinity: str) -> None:
+        """Tell the conversations with these callers, as far as the upstream may ask for roots there."""
+        for session in self._live.values():
+            if affinity and session.key.affinity == affinity and _has_roots(session.key):
+                self.tell(session, encode_notification("notifications/roots/list_changed"))
+
+    def take_completion(self, session: LegacySession, message: Message) -> None:
+        """An elicitation by URL is over (2025-11-25): only whoever was asked is concerned."""
+        try:
+            elicitation = string_of(members_of(message.params).get("elicitationId"))
+        except msgspec.DecodeError:
+            return
+        if elicitation is not None and session.key.affinity:
+            self.completed(session.key.affinity, elicitation)
 
     def start_soon(
         self, work: Callable[..., Coroutine[Any, Any, object]], *arguments: object
@@ -306,6 +331,13 @@ class Handshake(HttpExchange):
     def take_answer(self, message: Message, status: int) -> None:
         """See :meth:`connectors.http_exchange.HttpExchange.take_answer`."""
         self.finish(end_with_status(message, status, modern=False))
+
+
+def _has_roots(key: SessionKey) -> bool:
+    try:
+        return "roots" in decode_members(key.capabilities)
+    except msgspec.DecodeError:
+        return False
 
 
 def _is_visible(text: str) -> bool:

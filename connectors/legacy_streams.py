@@ -4,18 +4,21 @@ Source: 2025-11-25 transports, Listening for Messages from the Server. Many serv
 they should have asked on the stream of the call, so that callers who can be asked need it too.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import anyio
 import msgspec
 from msgspec import Raw
 
+from connectors.http_answer import NO_JSONRPC, failure_of
 from connectors.http_changes import Patience, change_of, is_refusal
 from connectors.http_connection import Breakage
 from connectors.http_exchange import HttpExchange
-from connectors.jsonrpc_peer import ASKING_METHODS
+from connectors.http_message import Response
 from connectors.legacy_sessions import LegacySession, LegacySessions
 from connectors.outcome import Failure
+from connectors.peer_exchange import ASKING_METHODS, COMPLETION
 from connectors.protocol import OnChange
 from mcp_wire.codes import INVALID_REQUEST, META_PROGRESS, METHOD_NOT_FOUND
 from mcp_wire.headers import LAST_EVENT_HEADER
@@ -29,6 +32,7 @@ class SessionStream(HttpExchange):
 
     __slots__ = (
         "_on_change",
+        "_on_stood",
         "_session",
         "_sessions",
         "_settled",
@@ -45,7 +49,9 @@ class SessionStream(HttpExchange):
         settled: anyio.Event,
         last_id: str = "",
         on_change: OnChange | None = None,
+        on_stood: Callable[[], None] | None = None,
     ) -> None:
+        """``on_stood`` is called when the upstream has opened it: nothing is missed from then on."""
         super().__init__(
             sessions.pool,
             session.key.credential,
@@ -64,6 +70,7 @@ class SessionStream(HttpExchange):
         self._session = session
         self._settled = settled
         self._on_change = on_change
+        self._on_stood = on_stood
 
     def launch(self) -> Failure | None:
         """See :meth:`connectors.http_exchange.HttpExchange.launch`."""
@@ -78,6 +85,8 @@ class SessionStream(HttpExchange):
         """See :class:`connectors.http_answer.Sink`."""
         self.has_stood = True
         self._settled.set()
+        if self._on_stood is not None:
+            self._on_stood()
 
     def broken(self, breakage: Breakage, reason: str) -> None:
         """See :class:`connectors.http_answer.Sink`."""
@@ -93,10 +102,21 @@ class SessionStream(HttpExchange):
             self._take_request(message)
         elif message.method == "notifications/progress":
             self._pass_on(message)
+        elif message.method == COMPLETION:
+            self._sessions.take_completion(self._session, message)
+        elif message.method in {"notifications/message", "notifications/cancelled"}:
+            self._pass_to_calls(message)
         elif message.is_notification and self._on_change is not None:
             change = change_of(message)
             if change is not None:
                 self._on_change(change)
+
+    def take_response(self, response: Response, message: Message | None) -> None:
+        """See :class:`connectors.http_exchange.HttpExchange`; whatever is no stream refuses it."""
+        if 200 <= response.status < 300:
+            self.finish(Failure("violation", NO_JSONRPC, status=response.status))
+        else:
+            self.finish(failure_of(response, message))
 
     def _take_request(self, message: Message) -> None:
         if not isinstance(message.id, Raw):
@@ -123,6 +143,13 @@ class SessionStream(HttpExchange):
         call = self._session.calls.get(token)
         if call is not None:
             call.take_other(message)
+
+    def _pass_to_calls(self, message: Message) -> None:
+        """A log message of the only call there is; or a question withdrawn, which its call knows."""
+        calls = list(self._session.calls.values())
+        if len(calls) == 1 or message.method == "notifications/cancelled":
+            for call in calls:
+                call.take_other(message)
 
     def _tell(self, body: bytes) -> None:
         self._sessions.tell(self._session, body)

@@ -100,6 +100,7 @@ class _Live:
         *,
         modern: ModernUpstream | None = None,
         legacy: LegacyUpstream | None = None,
+        untried: LegacyUpstream | None = None,
         sse: McpSseConnector | None = None,
         changes: Changes | None = None,
     ) -> None:
@@ -107,18 +108,23 @@ class _Live:
         self.changes = changes
         self._modern = modern
         self._legacy = legacy
+        self._untried = untried
+        """The other era of a modern upstream, until the first caller of that era asks for it."""
+        self._trying = anyio.Lock()
         self._sse = sse
 
     def invoke(self, request: Request, credential: Credential) -> Outcome:
         """Send a request in the caller's era, where the upstream speaks it."""
         if self._sse is not None:
             return self._sse.invoke(request, credential)
-        modern, legacy = self._modern, self._legacy
-        if modern is not None and (legacy is None or era_of(request.revision) == "modern"):
-            return modern.call(request, credential)
-        if legacy is None:
+        if self._modern is not None and era_of(request.revision) == "modern":
+            return self._modern.call(request, credential)
+        if self._untried is not None:
+            return self._try_and_invoke(self._untried, request, credential)
+        upstream = self._legacy or self._modern
+        if upstream is None:
             raise AssertionError("an upstream of no era")
-        return legacy.call(request, credential)
+        return upstream.call(request, credential)
 
     async def list(self) -> Listing:
         """All definitions. Raises ConnectorError."""
@@ -134,6 +140,35 @@ class _Live:
         if self._sse is not None:
             return await self._sse.watch(uris)
         return await self.changes.watch(uris) if self.changes is not None else frozenset()
+
+    async def _try_and_invoke(
+        self, untried: LegacyUpstream, request: Request, credential: Credential
+    ) -> AsyncGenerator[Event]:
+        async with self._trying:
+            if self._untried is not None:
+                await self._try(untried)
+                self._untried = None
+        outcome = self.invoke(request, credential)
+        try:
+            async for event in outcome:
+                yield event
+        finally:
+            await outcome.aclose()
+
+    async def _try(self, untried: LegacyUpstream) -> None:
+        """Find out whether the upstream speaks the legacy era as well; that session is ended again.
+
+        A modern server that is never called in the other era is never sent ``initialize``, which
+        it would have to refuse.
+        """
+        try:
+            session = await probe_legacy(untried)
+        except ConnectorError:
+            return  # no verdict is needed: it is asked in the era it is known to speak
+        await untried.sessions.end(session)
+        self._legacy = untried
+        revisions = (*self.identity.revisions, *session.identity.revisions)
+        self.identity = structs.replace(self.identity, revisions=revisions)
 
 
 class McpHttpConnector:
@@ -199,6 +234,13 @@ class McpHttpConnector:
             return frozenset()
         return await live.watch(uris)
 
+    def roots_changed(self, affinity: str) -> None:
+        """See :class:`connectors.protocol.Rooted`."""
+        if self._sse is not None:
+            self._sse.roots_changed(affinity)
+        elif self._wires is not None:
+            self._wires.legacy.sessions.roots_changed(affinity)
+
     async def close(self) -> None:
         """End streams, sessions and connections; bounded to 5 s. Idempotent."""
         self._is_closed = True
@@ -248,33 +290,21 @@ class McpHttpConnector:
         wires.legacy.sessions.start_over()
         found = await probe_modern(wires.modern)
         if found is not None and found.is_proven:
-            return await self._live_modern(wires, found.identity)
+            return self._live_modern(wires, found.identity, untried=wires.legacy)
         try:
             session = await probe_legacy(wires.legacy)
         except RefusedError as error:
             if found is not None:
-                return await self._live_modern(wires, found.identity, is_checked=True)
+                return self._live_modern(wires, found.identity)
             return await self._fall_back_to_sse(error)
         changes = LegacyChanges(wires.legacy, self._tasks)
         return _Live(session.identity, legacy=wires.legacy, changes=changes)
 
-    async def _live_modern(
-        self, wires: _Wires, identity: ServerIdentity, *, is_checked: bool = False
+    def _live_modern(
+        self, wires: _Wires, identity: ServerIdentity, *, untried: LegacyUpstream | None = None
     ) -> _Live:
-        """A modern upstream, and whether it speaks the other era too; that session is ended again."""
-        legacy: LegacyUpstream | None = None
-        if not is_checked:
-            try:
-                session = await probe_legacy(wires.legacy)
-            except ConnectorError:
-                pass  # no verdict is needed: it is asked in the era it is known to speak
-            else:
-                legacy = wires.legacy
-                await legacy.sessions.end(session)
-                revisions = (*identity.revisions, *session.identity.revisions)
-                identity = structs.replace(identity, revisions=revisions)
         changes = ModernChanges(wires.modern, self._tasks, identity.protocol_capabilities)
-        return _Live(identity, modern=wires.modern, legacy=legacy, changes=changes)
+        return _Live(identity, modern=wires.modern, untried=untried, changes=changes)
 
     async def _fall_back_to_sse(self, refusal: RefusedError) -> _Live:
         failure = refusal.failure

@@ -13,6 +13,7 @@ from connectors.envelope import request_params
 from connectors.errors import ConnectorError, Misconfigured
 from connectors.exchange import severity
 from connectors.http_answer import (
+    AnswerReader,
     end_with_status,
     is_answer_to,
     is_error_of,
@@ -24,11 +25,17 @@ from connectors.http_changes import SETTLE_S
 from connectors.http_connection import Breakage
 from connectors.http_exchange import HttpExchange
 from connectors.http_message import Response
-from connectors.jsonrpc_peer import ASKING_METHODS, result_of
-from connectors.legacy_sessions import LegacySession, LegacySessions, RefusedError, SessionKey
+from connectors.jsonrpc_peer import result_of
+from connectors.legacy_sessions import (
+    LegacySession,
+    LegacySessions,
+    RefusedError,
+    SessionKey,
+)
 from connectors.legacy_streams import keep_stream
-from connectors.outcome import Ask, Failure, Result
-from connectors.protocol import Credential, OnChange, Request
+from connectors.outcome import Ask, Failure, Pause, Result, Withdrawn
+from connectors.peer_exchange import ASKING_METHODS, COMPLETION, EVERY_LEVEL
+from connectors.protocol import Change, Credential, OnChange, Request
 from mcp_wire.codes import INVALID_REQUEST, METHOD_NOT_FOUND, UNSUPPORTED_REVISION
 from mcp_wire.headers import LAST_EVENT_HEADER
 from mcp_wire.jsonrpc import (
@@ -42,7 +49,7 @@ from mcp_wire.jsonrpc import (
     members_of,
     raw,
 )
-from mcp_wire.revisions import LATEST_LEGACY
+from mcp_wire.revisions import LATEST_LEGACY, era_of
 
 MAX_RESUMPTIONS: Final = 20
 """How often in a row a stream is taken up again that brings nothing new."""
@@ -69,6 +76,9 @@ class LegacyUpstream:
         hears_callers: bool = True,
     ) -> None:
         self.sessions = sessions
+        sessions.completed = lambda affinity, elicitation: on_change(
+            Change("elicitation", elicitation, affinity)
+        )
         self._hears_callers = hears_callers
         self._calls = calls or LegacyCall
         self.own = own
@@ -149,6 +159,8 @@ class LegacyCall(HttpExchange):
         )
         self.wants_progress = request.wants_progress
         self.log_level = request.log_level
+        if request.log_level is None and counted and era_of(request.revision) == "legacy":
+            self.log_level = EVERY_LEVEL
         self._upstream = upstream
         self._request = request
         self._credential = credential
@@ -158,15 +170,15 @@ class LegacyCall(HttpExchange):
         """It is being executed: an answer was begun, and is being taken up again."""
         self._renewed = False
         self._resumptions = 0
-        self._asked: set[bytes] = set()
-        """Ids of the upstream's requests that wait for the caller."""
+        self._asked: dict[bytes, Ask] = {}
+        """By id: the upstream's requests that wait for the caller."""
 
     def launch(self) -> Failure | None:
         """See :meth:`connectors.http_exchange.HttpExchange.launch`."""
         session = self._upstream.sessions.live(self._key)
         if session is None:
             self.proceed(self._open_and_send)
-        elif severity(self.log_level) not in range(session.log_rank):
+        elif severity(self._request.log_level) not in range(session.log_rank):
             return self._send_in(session)
         else:
             self.proceed(partial(self._allow_logs_and_send, session))
@@ -196,6 +208,8 @@ class LegacyCall(HttpExchange):
             self._take_request(message)
         elif message.method == "notifications/cancelled":
             self._take_withdrawal(message)
+        elif message.method == COMPLETION and self._session is not None:
+            self._upstream.sessions.take_completion(self._session, message)
         else:
             take_notification(self, message)
 
@@ -213,11 +227,17 @@ class LegacyCall(HttpExchange):
             self._upstream.sessions.forget(session)
             self.proceed(self._open_and_send)
 
+    def stream_ended(self) -> None:
+        """See :class:`connectors.http_answer.Sink`; an upstream may do so to be polled."""
+        reader = self.reader
+        if reader is not None and self._is_resumable(reader, "disconnected"):
+            self._put(Pause(reader.retry_ms))
+        super().stream_ended()
+
     def broken(self, breakage: Breakage, reason: str) -> None:
         """A stream that can be taken up again is; the request itself is never sent again."""
         reader = self.reader
-        resumable = reader is not None and breakage == "disconnected" and reader.last_id
-        if reader is None or not resumable or self._resumptions >= MAX_RESUMPTIONS:
+        if reader is None or not self._is_resumable(reader, breakage):
             super().broken(breakage, reason)
             return
         self.reader = None
@@ -229,6 +249,13 @@ class LegacyCall(HttpExchange):
             min(pause_s, MAX_RESUME_AFTER_S),
             self.proceed,
             partial(self._resume, reader.last_id, reason),
+        )
+
+    def _is_resumable(self, reader: AnswerReader, breakage: Breakage) -> bool:
+        return (
+            breakage == "disconnected"
+            and bool(reader.last_id)
+            and self._resumptions < MAX_RESUMPTIONS
         )
 
     def finish(self, end: Result | Failure) -> None:
@@ -260,11 +287,11 @@ class LegacyCall(HttpExchange):
         Sessions are shared and levels are not, so each call's own level filters what comes. An
         upstream that refuses keeps its own choice.
         """
-        rank = severity(self.log_level)
+        rank = severity(self._request.log_level)
         if 0 <= rank < session.log_rank:
             session.log_rank = rank
             if "logging" in members_of(session.identity.protocol_capabilities):
-                params = {"level": raw(self.log_level)}
+                params = {"level": raw(self._request.log_level)}
                 request_id = self._upstream.sessions.next_id()
                 body = encode_request(request_id, "logging/setLevel", params)
                 await self._upstream.sessions.post(session, body)
@@ -306,16 +333,15 @@ class LegacyCall(HttpExchange):
         elif message.method not in ASKING_METHODS:
             tell(encode_error(request_id, METHOD_NOT_FOUND, "This client does not know that."))
         elif self.end is None and bytes(request_id) not in self._asked:
-            self._asked.add(bytes(request_id))
             params = message.params if isinstance(message.params, Raw) else EMPTY_OBJECT
             answer = partial(self._answer, session, request_id)
-            self.asked(Ask(str(message.method), params, answer))
+            ask = self._asked[bytes(request_id)] = Ask(str(message.method), params, answer)
+            self.asked(ask)
 
     async def _answer(self, session: LegacySession, request_id: Raw, answer: Raw | Failure) -> None:
         """See :class:`connectors.outcome.Ask`; a second answer, or one that comes late, is dropped."""
-        if bytes(request_id) not in self._asked:
+        if self._asked.pop(bytes(request_id), None) is None:
             return
-        self._asked.discard(bytes(request_id))
         if isinstance(answer, Failure):
             code = INVALID_REQUEST if answer.code is None else answer.code
             body = encode_error(request_id, code, answer.message, answer.data)
@@ -330,9 +356,10 @@ class LegacyCall(HttpExchange):
             request_id = members_of(message.params).get("requestId")
         except msgspec.DecodeError:
             return
-        if request_id is not None and bytes(request_id) in self._asked:
-            self._asked.discard(bytes(request_id))
+        ask = None if request_id is None else self._asked.pop(bytes(request_id), None)
+        if ask is not None:
             self.replied()
+            self._put(Withdrawn(ask))
 
 
 def may_be_asked(client_capabilities: bytes) -> bool:

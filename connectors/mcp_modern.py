@@ -82,7 +82,8 @@ class ModernUpstream:
         self.revision = LATEST_MODERN
         self.identity = own_identity()
         self._last_id = 0
-        self._routing: dict[tuple[str, str, str | None], bytes] = {}
+        self.routed: dict[tuple[str, str, str | None], bytes] = {}
+        """Header lines that say where requests go, by revision, method and name."""
 
     def next_id(self) -> int:
         """An id that no other request of this upstream has."""
@@ -96,15 +97,15 @@ class ModernUpstream:
     def routing(self, revision: str, method: str, name: str | None) -> bytes:
         """Header lines that say where a request goes; the few there are, are made once."""
         key = (revision, method, name)
-        fields = self._routing.get(key)
+        fields = self.routed.get(key)
         if fields is None:
             text = f"{REVISION_HEADER}: {revision}\r\n"
             text += f"{METHOD_HEADER}: {encode_header_value(method)}\r\n"
             if name is not None:
                 text += f"{NAME_HEADER}: {encode_header_value(name)}\r\n"
-            if len(self._routing) >= MAX_ROUTINGS:
-                self._routing.clear()
-            fields = self._routing[key] = text.encode("ascii")
+            if len(self.routed) >= MAX_ROUTINGS:
+                self.routed.clear()
+            fields = self.routed[key] = text.encode("ascii")
         return fields
 
     async def discover(self, timeout_s: float) -> tuple[Result | Failure, Headers]:
@@ -189,10 +190,11 @@ class ModernCall(HttpExchange):
 
     def take_answer(self, message: Message, status: int) -> None:
         """See :meth:`connectors.http_exchange.HttpExchange.take_answer`."""
-        if isinstance(message.error, Raw) and self._may_retry(message.error):
-            return
-        if is_error_of(message, UNSUPPORTED_REVISION):
-            self._upstream.on_doubt()
+        if isinstance(message.error, Raw):
+            if self._may_retry(message.error):
+                return
+            if is_error_of(message, UNSUPPORTED_REVISION):
+                self._upstream.on_doubt()
         if not is_answer_to(self.request_id, message):
             self.finish(Failure("violation", "The upstream answered another request."))
             return
@@ -238,11 +240,13 @@ class ModernCall(HttpExchange):
     def _routing(self) -> bytes:
         """The fields that repeat what the body says (2026-07-28 transports, Standard Headers)."""
         request = self._request
-        member = NAME_PARAMS.get(request.method)
-        name = None
-        if member is not None:
-            name = request.name or string_of(request.params.get(member)) or ""
-        fields = self._upstream.routing(self._revision, request.method, name)
+        fields = self._upstream.routed.get((self._revision, request.method, request.name))
+        if fields is None:
+            member = NAME_PARAMS.get(request.method)
+            name = None
+            if member is not None:
+                name = request.name or string_of(request.params.get(member)) or ""
+            fields = self._upstream.routing(self._revision, request.method, name)
         if self._param_headers:
             arguments = request.params.get("arguments")
             for header, value in build_param_headers(self._param_headers, arguments):

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 import anyio
 from anyio.abc import TaskGroup
@@ -92,6 +92,11 @@ class McpSseConnector:
         except ConnectorError:
             return frozenset()
         return await self._live.changes.watch(uris) if self._live is not None else frozenset()
+
+    def roots_changed(self, affinity: str) -> None:
+        """See :class:`connectors.protocol.Rooted`."""
+        if self._live is not None:
+            self._live.upstream.sessions.roots_changed(affinity)
 
     async def close(self) -> None:
         """End sessions and connections; bounded to 5 s. Idempotent."""
@@ -226,11 +231,15 @@ class SseCall(LegacyCall):
 class SseChanges(LegacyChanges):
     """Changes come on the stream of the session that lists, for as long as that lasts."""
 
-    def _stream_of(self, session: LegacySession, last_id: str) -> Stream:
+    def _stream_of(
+        self, session: LegacySession, last_id: str, on_stood: Callable[[], None] | None
+    ) -> Stream:
         del last_id  # this transport cannot resume
         if not isinstance(session, SseSession):
             raise TypeError("a session of another transport")
         self._settled.set()
+        if on_stood is not None:
+            on_stood()
         return _SessionStream(session)
 
 

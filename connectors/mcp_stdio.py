@@ -34,7 +34,7 @@ from connectors.stdio_session import (
     StdioSettings,
 )
 from connectors.stdio_slots import Resting, SessionKey, Slot, Wanted
-from mcp_wire.jsonrpc import decode_members
+from mcp_wire.jsonrpc import decode_members, string_of
 from mcp_wire.revisions import LATEST_MODERN, Era, era_of
 
 __all__ = ["McpStdioConnector", "StdioSettings"]
@@ -42,6 +42,12 @@ __all__ = ["McpStdioConnector", "StdioSettings"]
 _INTERACTIVE: Final = frozenset(("elicitation", "sampling", "roots"))
 _STATEFUL: Final = "roots"
 _STATIC: Final = Credential()
+_NAME_MEMBERS: Final = {
+    "tools": "name",
+    "resources": "uri",
+    "templates": "uriTemplate",
+    "prompts": "name",
+}
 LEGACY_CHECK_S: Final = 10.0
 """How long a modern server may take to say that it speaks the legacy era as well."""
 
@@ -146,6 +152,13 @@ class McpStdioConnector:
         except ConnectorError:
             return frozenset()
 
+    def roots_changed(self, affinity: str) -> None:
+        """See :class:`connectors.protocol.Rooted`."""
+        self._pool.tell(
+            lambda key: key.affinity == affinity and _STATEFUL in _declared(Raw(key.capabilities)),
+            "notifications/roots/list_changed",
+        )
+
     async def close(self) -> None:
         """Stop all children; bounded to 5 s. Idempotent."""
         await self._pool.close()
@@ -198,8 +211,9 @@ class McpStdioConnector:
         except ConnectorError:
             return listing
         try:
-            fuller = await fetch_listing(slot.live.ask, identity.protocol_capabilities)
-            self._hides = _definitions(fuller) != _definitions(listing)
+            other = await fetch_listing(slot.live.ask, identity.protocol_capabilities)
+            fuller = _with_more(listing, other)
+            self._hides = fuller != listing
         except ConnectorError:
             return listing
         finally:
@@ -252,9 +266,24 @@ class McpStdioConnector:
         self._on_change(Change("closed"))
 
 
-def _definitions(listing: Listing) -> list[bytes]:
-    kinds = (listing.tools, listing.resources, listing.templates, listing.prompts)
-    return [bytes(definition) for kind in kinds for definition in kind]
+def _with_more(listing: Listing, other: Listing) -> Listing:
+    """A listing with what another child has beside it; what both have may have changed in the first."""
+    more: dict[str, tuple[Raw, ...]] = {}
+    for kind, member in _NAME_MEMBERS.items():
+        definitions: tuple[Raw, ...] = getattr(listing, kind)
+        known = {_name_of(definition, member) for definition in definitions}
+        others: tuple[Raw, ...] = getattr(other, kind)
+        added = (one for one in others if _name_of(one, member) not in known)
+        more[kind] = (*definitions, *added)
+    return structs.replace(listing, **more)
+
+
+def _name_of(definition: Raw, member: str) -> str | bytes:
+    try:
+        name = string_of(decode_members(definition).get(member))
+    except msgspec.DecodeError:
+        name = None
+    return bytes(definition) if name is None else name
 
 
 def _declared(client_capabilities: Raw) -> frozenset[str]:

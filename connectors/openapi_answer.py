@@ -14,6 +14,7 @@ from connectors.openapi_operation import Operation
 from connectors.outcome import Failure, Result
 from mcp_wire.jsonrpc import raw
 from mcp_wire.revisions import era_of
+from mcp_wire.wellformed import UNREADABLE
 
 MAX_ERROR_BYTES: Final = 16 * 1024
 """How much of the body of a failed request is told."""
@@ -88,8 +89,10 @@ def _content(operation: Operation, body: bytes, media_type: str, charset: str) -
 def _structured(body: bytes) -> Raw | None:
     """The body itself when it is a JSON object, byte for byte."""
     try:
+        if not body.isascii():
+            body.decode()
         value = _raw.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
     return value if bytes(memoryview(value)[:1]) == b"{" else None
 

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator
+from time import monotonic
 from typing import Final
 
 from connectors.errors import Misconfigured
@@ -18,6 +19,11 @@ MAX_PROBLEMS: Final = 200
 MAX_NAME: Final = 64
 MAX_DESCRIPTION: Final = 4_000
 MAX_TITLE: Final = 200
+MAX_DEFINITION_BYTES: Final = 1024 * 1024
+MAX_DEFINITIONS_BYTES: Final = 64 * 1024 * 1024
+"""All tools together: what a document says once may be written out in each of them."""
+MAX_COMPILE_S: Final = 30.0
+"""After this long no further operation is begun; thousands of harmless ones take less."""
 
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "query")
 _ANNOTATIONS: Final[dict[str, Schema]] = {
@@ -74,6 +80,9 @@ class _Compiler:
         self._document = document
         self._budget = Budget()
         self.schemes = dict(_schemes_of(document))
+        self._asked_of_all = _scheme_names(document.root.child("security"))
+        self._room_bytes = MAX_DEFINITIONS_BYTES
+        self._until = monotonic() + MAX_COMPILE_S
 
     def add_path(self, path: str, item: Node) -> None:
         try:
@@ -87,6 +96,9 @@ class _Compiler:
                 continue
             if len(self.operations) >= MAX_OPERATIONS:
                 self.problems.append(f"{method.upper()} {path}: there are too many operations")
+                continue
+            if monotonic() > self._until:
+                self.problems.append(f"{method.upper()} {path}: the operations take too long")
                 continue
             try:
                 operation = self._operation(method.upper(), path, item, node)
@@ -107,6 +119,10 @@ class _Compiler:
         if output is not None:
             definition["outputSchema"] = output
         definition["annotations"] = _ANNOTATIONS[method]
+        encoded = raw(definition)
+        if len(encoded) > min(MAX_DEFINITION_BYTES, self._room_bytes):
+            raise UnusableError(node.where, "its definition is too large")
+        self._room_bytes -= len(encoded)
         return Operation(
             name=name,
             method=method,
@@ -116,7 +132,7 @@ class _Compiler:
             body=inputs.body,
             schemes=self._schemes_of(node),
             is_structured=output is not None,
-            definition=raw(definition),
+            definition=encoded,
         )
 
     def _inputs(self, path: str, item: Node, node: Node) -> tuple[Inputs, Schema]:
@@ -136,9 +152,8 @@ class _Compiler:
     def _schemes_of(self, node: Node) -> tuple[Scheme, ...]:
         """Schemes that the operation, or else the document, asks for: any of the alternatives."""
         asked = node.child("security")
-        if not isinstance(asked.value, list):
-            asked = self._document.root.child("security")
-        names = {name for choice in asked.items() for name in choice.members()}
+        is_own = isinstance(asked.value, list)
+        names = _scheme_names(asked) if is_own else self._asked_of_all
         return tuple(scheme for name, scheme in self.schemes.items() if name in names)
 
     def _free_name(self, operation_id: str, method: str, path: str) -> str:
@@ -152,6 +167,11 @@ class _Compiler:
         while f"{plain}_{count}" in self.operations:
             count += 1
         return f"{plain}_{count}"
+
+
+def _scheme_names(asked: Node) -> frozenset[str]:
+    choices = asked.value if isinstance(asked.value, list) else []
+    return frozenset(name for choice in choices if isinstance(choice, dict) for name in choice)
 
 
 def _tool_name(text: str) -> str:

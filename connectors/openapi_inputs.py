@@ -18,6 +18,7 @@ from connectors.openapi_operation import (
 from connectors.openapi_schema import Schema, SchemaMaker
 
 MAX_PARAMETERS: Final = 200
+MAX_MEDIA_TYPES: Final = 100
 MAX_ARGUMENT: Final = 64
 """Characters of an argument's name; clients refuse longer ones."""
 
@@ -88,7 +89,10 @@ class Inputs:
 
     def add_parameters(self, path: str, lists: Iterable[Node]) -> None:
         """Parameters of the path and of the operation, of which the later ones take precedence."""
+        lists = list(lists)
         found: dict[tuple[str, str], Node] = {}
+        if any(part.size > MAX_PARAMETERS for part in lists):
+            raise UnusableError(path, f"it has more than {MAX_PARAMETERS} parameters")
         for node in (self._document.follow(item) for part in lists for item in part.items()):
             found[node.text("in"), node.text("name")] = node
         if len(found) > MAX_PARAMETERS:
@@ -108,7 +112,10 @@ class Inputs:
     def add_body(self, request_body: Node) -> None:
         """The body, in the media type that is easiest to make."""
         node = self._document.follow(request_body)
-        offered = node.child("content").members()
+        content = node.child("content")
+        if content.size > MAX_MEDIA_TYPES:
+            raise UnusableError(content.where, "it has too many media types")
+        offered = content.members()
         if not offered:
             return
         media_type, kind = _preferred(offered)
@@ -139,9 +146,10 @@ class Inputs:
         if place in {"header", "cookie"} and not _TOKEN.fullmatch(name):
             raise UnusableError(node.where, f"a {place} cannot have that name")
         is_required = place == "path" or node.flag("required")
-        described = node.child("content").members()
-        if described:
-            schema = self._schema_of(self._document.follow(next(iter(described.values()))))
+        described = node.child("content")
+        if isinstance(described.value, dict) and described.value:
+            first = described.child(next(iter(described.value)))
+            schema = self._schema_of(self._document.follow(first))
             style: Style = "json"
         else:
             schema = self._schema_of(node)

@@ -9,6 +9,8 @@ from connectors.openapi_schema import Budget, Schema, SchemaMaker
 _JSON: Final = re.compile(r"application/(.+\+)?json")
 _KEPT: Final = frozenset(("title", "description", "type", "deprecated", "format"))
 _ALTERNATIVES: Final = ("anyOf", "oneOf")
+MAX_STATUSES: Final = 200
+"""Answers of an operation with more of them are not described."""
 
 
 def output_schema(document: Document, operation: Node, budget: Budget) -> Schema | None:
@@ -39,7 +41,8 @@ def output_schema(document: Document, operation: Node, budget: Budget) -> Schema
 
 def _answer(document: Document, operation: Node) -> Node | None:
     """The schema of the first 2xx answer that has JSON."""
-    responses = operation.child("responses").members()
+    described = operation.child("responses")
+    responses = described.members() if described.size <= MAX_STATUSES else {}
     for status in sorted(name for name in responses if name.startswith("2")):
         content = document.follow(responses[status]).child("content").members()
         for media_type, described in content.items():

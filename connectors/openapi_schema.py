@@ -25,7 +25,9 @@ MAX_OUTPUT_NODES: Final = 300
 MAX_DOCUMENT_NODES: Final = 500_000
 MAX_SCHEMA_DEPTH: Final = 60
 MAX_TEXT: Final = 2_000
-"""Characters of a title, description or pattern."""
+"""Characters of a title or description."""
+MAX_PATTERN: Final = 1_000
+"""Compiling longer ones takes too long, as there may be thousands."""
 MAX_EXAMPLE: Final = 500
 MAX_NAME: Final = 40
 
@@ -41,11 +43,14 @@ def _is_text(value: Json) -> bool:
 
 
 def _is_pattern(value: Json) -> bool:
-    try:
-        re.compile(str(value))
-    except (re.error, RecursionError, OverflowError):
+    """Whether it is a pattern here and, flags apart, likely one for clients too."""
+    if not isinstance(value, str) or len(value) > MAX_PATTERN or "(?i" in value:
         return False
-    return isinstance(value, str) and len(value) <= MAX_TEXT
+    try:
+        re.compile(value)
+    except (re.error, RecursionError, OverflowError, Warning):  # where warnings are made errors
+        return False
+    return True
 
 
 def _is_flag(value: Json) -> bool:
@@ -111,11 +116,11 @@ class Budget:
     def __init__(self, nodes: int = MAX_DOCUMENT_NODES) -> None:
         self._left = nodes
 
-    def spend(self, where: str) -> None:
+    def spend(self, node: Node) -> None:
         """One more. Raises UnusableError when there were too many."""
         self._left -= 1
         if self._left < 0:
-            raise UnusableError(where, "the document has too many schemas")
+            raise UnusableError(node.where, "the document has too many schemas")
 
 
 class _Way(Struct, frozen=True):
@@ -181,7 +186,7 @@ class SchemaMaker:
         self._left -= 1
         if self._left < 0:
             raise TooLargeError(node.where, "the schema is too large")
-        self._budget.spend(node.where)
+        self._budget.spend(node)
         if isinstance(node.value.get("$ref"), str):
             return self._referred(node, way)
         schema: Schema = {}
@@ -216,10 +221,16 @@ class SchemaMaker:
         self._clashes[plain] = count
         return plain if count == 1 else f"{plain}.{count}"
 
+    def _affordable(self, node: Node) -> Node:
+        """Several schemas. Raises TooLargeError before any of them is looked at."""
+        if node.size > MAX_DEFINED_NODES:
+            raise TooLargeError(node.where, "the schema is too large")
+        return node
+
     def _add_properties(self, node: Node, schema: Schema, way: _Way) -> None:
         """Properties that travel in this direction, and which of them are required."""
         properties: Schema = {}
-        for name, child in node.child("properties").members().items():
+        for name, child in self._affordable(node.child("properties")).members().items():
             if not self._document.follow(child).flag(self._hidden):
                 properties[name] = self._convert(child, way.into())
         if properties:
@@ -237,7 +248,7 @@ class SchemaMaker:
     def _add_subschemas(self, node: Node, schema: Schema, way: _Way) -> None:
         members = node.value if isinstance(node.value, dict) else {}
         for name in [name for name in members if name in _SUBSCHEMAS]:
-            child = node.child(name)
+            child = self._affordable(node.child(name))
             is_schema = isinstance(child.value, dict | bool)
             if name in _INSIDE and is_schema:
                 schema[name] = self._convert(child, way.into())

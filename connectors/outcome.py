@@ -44,6 +44,9 @@ class Result(Struct, frozen=True, gc=False):
     body: Raw
     input_required: bool = False
     """The leg ended by asking the caller for input (2026-07-28, ``resultType: input_required``)."""
+    forms: dict[str, tuple[bytes, bytes]] | None = None
+    """Where surfaces keep how a body looks on each wire, before and behind the call id; None for a
+    body that is not given again."""
 
 
 class Failure(Struct, frozen=True, gc=False):
@@ -70,7 +73,23 @@ class Ask(Struct, frozen=True):
     answer: Callable[[Raw | Failure], Awaitable[None]]
 
 
-Event = Progress | Log | Chunk | Ask | Result | Failure
+class Withdrawn(Struct, frozen=True):
+    """The upstream wants no answer to ``ask`` any more; one that comes nevertheless is dropped."""
+
+    ask: Ask
+
+
+class Pause(Struct, frozen=True, gc=False):
+    """The upstream ended its stream before the answer, to be asked again for the rest of it.
+
+    The connector does that, after ``retry_ms`` milliseconds where the upstream named a time. Events go on
+    then; callers that can do the same may be sent away meanwhile (2025-11-25 transports).
+    """
+
+    retry_ms: int | None
+
+
+Event = Progress | Log | Chunk | Ask | Withdrawn | Pause | Result | Failure
 """``Result`` and ``Failure`` end the outcome; nothing follows them."""
 
 
@@ -90,10 +109,9 @@ class Outcome(Protocol):
 class Prompt(Protocol):
     """An outcome that can be asked without awaiting, for callers that want no task per call."""
 
-    def try_next(self, wake: Callable[[], None]) -> Event | None:
-        """The next event if there is one; sends the request first, as awaiting an event does.
+    def first(self, take: Callable[[Event | None], None]) -> None:
+        """Send the request. ``take`` is called once, now or later on the event loop.
 
-        After None, ``wake`` is called once on the event loop, when it is worth trying again; who is
-        woken and gets None again has to await the next event.
+        It gets the first event, or None where that has to be awaited; all others are awaited.
         """
         ...

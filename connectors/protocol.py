@@ -1,7 +1,7 @@
 """The one protocol every connector speaks, and the plain types it exchanges."""
 
 from collections.abc import Callable, Mapping
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from msgspec import Raw, Struct
 
@@ -44,6 +44,8 @@ class Request(Struct, frozen=True, kw_only=True):
     client_info: Raw | None = None
     wants_progress: bool = False
     log_level: str | None = None
+    """The least severe log messages wanted; None: a modern caller wants none, a legacy one takes what
+    a legacy upstream sends of its own accord."""
     param_headers: Mapping[tuple[str, ...], str] = {}
     """``x-mcp-header`` map of the upstream's own schema: property path -> header token."""
     affinity: str = ""
@@ -82,13 +84,24 @@ class Listing(Struct, frozen=True, kw_only=True):
 class Change(Struct, frozen=True):
     """Something an upstream announced without being asked."""
 
-    what: Literal["tools", "resources", "prompts", "resource", "closed"]
+    what: Literal["tools", "resources", "prompts", "resource", "elicitation", "closed"]
     uri: str = ""
-    """The resource that was updated, for ``resource``."""
+    """The resource that was updated, for ``resource``; for ``elicitation`` the id of the one that is over."""
+    affinity: str = ""
+    """Whom alone it concerns, for ``elicitation``: the :attr:`Request.affinity` of who was asked."""
 
 
 OnChange = Callable[[Change], None]
 """Called on the event loop; returns at once."""
+
+
+@runtime_checkable
+class Rooted(Protocol):
+    """A connector whose upstream keeps conversations with callers, and may know their roots."""
+
+    def roots_changed(self, affinity: str) -> None:
+        """The roots of the callers of this affinity changed; their conversations are told, no others."""
+        ...
 
 
 class Connector(Protocol):

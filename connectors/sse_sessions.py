@@ -24,6 +24,7 @@ from connectors.legacy_sessions import (
     SessionKey,
 )
 from connectors.outcome import Failure, Result
+from connectors.peer_exchange import COMPLETION
 from connectors.protocol import Credential, OnChange
 from mcp_wire.codes import INVALID_REQUEST, META_PROGRESS
 from mcp_wire.jsonrpc import (
@@ -176,16 +177,18 @@ class SseSessions(LegacySessions):
             self._take_log(session, message)
         elif message.method == "notifications/cancelled" and session.asked is not None:
             session.asked.take_other(message)
+        elif message.method == COMPLETION:
+            self.take_completion(session, message)
         elif session.key == self._own_key:
             change = change_of(message)
             if change is not None:
                 self._on_change(change)
 
     def _take_log(self, session: SseSession, message: Message) -> None:
-        """Nothing says whose it is: it is passed on where callers cannot see each other's."""
-        if len(session.calls) == 1 or session.key.affinity:
-            for call in list(session.calls.values()):
-                call.take_other(message)
+        """Nothing says whose it is: it is a call's own where that is the only one, and dropped else."""
+        calls = list(session.calls.values())
+        if len(calls) == 1:
+            calls[0].take_other(message)
 
 
 class EventStream:

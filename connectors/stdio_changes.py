@@ -1,15 +1,15 @@
 """Hearing of changes from the primary session: list changes, and updates of watched resources."""
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, Literal
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
 from msgspec import Raw
 
-from connectors.errors import ConnectorError
 from connectors.exchange import Exchange
+from connectors.http_changes import subscribed
 from connectors.protocol import Change, OnChange
 from connectors.stdio_session import StdioSession
 from mcp_wire.jsonrpc import decode_members, raw
@@ -20,11 +20,12 @@ ACKNOWLEDGED_WITHIN_S: Final = 10.0
 LISTEN_AGAIN_S: Final = 1.0
 """Pause after a server ended a subscription it had granted."""
 
-_LISTS: Final[Mapping[str, str]] = {
+_LISTS: Final[Mapping[Literal["tools", "prompts", "resources"], str]] = {
     "tools": "toolsListChanged",
     "prompts": "promptsListChanged",
     "resources": "resourcesListChanged",
 }
+
 
 _uris: Final = msgspec.json.Decoder(list[str])
 
@@ -80,20 +81,7 @@ class Changes:
             await self._subscribe(session)
 
     async def _subscribe(self, session: StdioSession) -> None:
-        honoured = set(self._honoured & self._wanted)
-        for uri in self._honoured - self._wanted:
-            await self._told(session, "resources/unsubscribe", uri)
-        for uri in self._wanted - self._honoured:
-            if await self._told(session, "resources/subscribe", uri):
-                honoured.add(uri)
-        self._honoured = frozenset(honoured)
-
-    async def _told(self, session: StdioSession, method: str, uri: str) -> bool:
-        try:
-            await session.ask(method, {"uri": raw(uri)})
-        except ConnectorError:
-            return False
-        return True
+        self._honoured = await subscribed(session.ask, self._honoured, self._wanted)
 
     async def _listen(self, session: StdioSession) -> None:
         """Open a subscription with all that is wanted, then end the one before (2026-07-28)."""
@@ -105,13 +93,21 @@ class Changes:
         before, self._subscription = self._subscription, None
         self._honoured = frozenset()
         if asked:
-            self._subscription = subscription = _Subscription(session, asked)
+            self._subscription = subscription = _Subscription(session, asked, self._catch_up)
             self._tasks.start_soon(self._keep, subscription)
             with anyio.move_on_after(ACKNOWLEDGED_WITHIN_S):
                 await subscription.settled.wait()
             self._honoured = subscription.honoured & self._wanted
         if before is not None:
             before.end()
+
+    def _catch_up(self, subscription: "_Subscription") -> None:
+        """A subscription was granted again: what happened in between was told to nobody."""
+        for kind, flag in _LISTS.items():
+            if flag in subscription.asked:
+                self._on_change(Change(kind))
+        for uri in subscription.honoured:
+            self._on_change(Change("resource", uri))
 
     async def _keep(self, subscription: "_Subscription") -> None:
         """Open a subscription again as long as the server is the one that ends it."""
@@ -127,19 +123,26 @@ class Changes:
 class _Subscription:
     """One ``subscriptions/listen``, opened anew by each :meth:`run`."""
 
-    def __init__(self, session: StdioSession, asked: Mapping[str, Raw]) -> None:
+    def __init__(
+        self,
+        session: StdioSession,
+        asked: Mapping[str, Raw],
+        granted_again: Callable[["_Subscription"], None],
+    ) -> None:
         self.session = session
+        self.asked = asked
         self.settled = anyio.Event()
         """The server has granted or refused it."""
         self.honoured: frozenset[str] = frozenset()
-        self._asked = asked
+        self._granted_again = granted_again
         self._granted = False
+        self._was_granted = False
         self._exchange: Exchange | None = None
 
     async def run(self) -> bool:
         """Hold it open until it ends; whether the server had granted it."""
         self._granted = False
-        params = self.session.stamped({"notifications": raw(self._asked)})
+        params = self.session.stamped({"notifications": raw(self.asked)})
         self._exchange = self.session.peer.listen(params, acknowledged=self._acknowledged)
         try:
             await self._exchange.last()
@@ -160,3 +163,6 @@ class _Subscription:
         except msgspec.DecodeError:
             self.honoured = frozenset()
         self.settled.set()
+        if self._was_granted:
+            self._granted_again(self)
+        self._was_granted = True

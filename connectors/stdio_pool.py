@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 import anyio
@@ -14,7 +15,7 @@ from connectors.child_lines import Tail
 from connectors.errors import ConnectorError, Misconfigured, Unreachable
 from connectors.protocol import Change, OnChange
 from connectors.stdio_session import StdioSession, StdioSettings
-from connectors.stdio_slots import Rests, Slot, Wanted
+from connectors.stdio_slots import Rests, SessionKey, Slot, Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,14 @@ class SessionPool:
         if not reusable:
             self._retire(slot)
         self._announce()
+
+    def tell(self, concerns: Callable[[SessionKey], bool], method: str) -> None:
+        """Send a notification to the children of these keys that run."""
+        for slot in self._slots:
+            session = slot.session
+            if session is not None and not session.ended and concerns(slot.key):
+                with suppress(ConnectorError):
+                    session.peer.notify(method)
 
     async def close(self) -> None:
         """Stop all children at the same time; bounded to 5 s. Idempotent."""
@@ -224,7 +233,7 @@ class SessionPool:
         return session
 
     def _heard(self, slot: Slot, change: Change) -> None:
-        if slot.primary:
+        if slot.primary or change.what == "elicitation":
             self._on_change(change)
 
     def _gone(self, session: StdioSession) -> None:

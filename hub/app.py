@@ -36,8 +36,10 @@ from hub.config.references import resolve
 from hub.control import Control
 from hub.data_directory import DataDirectory, held, is_ephemeral
 from hub.domain.record import Level
+from hub.draining import Draining
 from hub.live.bus import Bus
 from hub.live.leases import Leases
+from hub.live.parked import ParkedCalls
 from hub.live.revocation import Revocations
 from hub.live.sessions import Sessions
 from hub.live.subscriptions import Subscriptions
@@ -60,8 +62,9 @@ from hub.surfaces.asgi import Fields
 from hub.surfaces.call_ids import CallIds
 from hub.surfaces.credentials import Proxies, evidence_of
 from hub.surfaces.front_door import FrontDoor
-from hub.surfaces.health import HealthSurface, Readiness, health_app
+from hub.surfaces.health import HealthSurface, health_app
 from hub.surfaces.mcp.collaborators import Collaborators
+from hub.surfaces.mcp.fast_lane.lane import FastLane
 from hub.surfaces.mcp.surface import McpSurface
 from hub.surfaces.mcp.views import CallerViews
 from hub.surfaces.paths import Paths
@@ -86,6 +89,8 @@ class Hub(Struct, frozen=True, kw_only=True):
     """A composed hub: its door, and what its process drives."""
 
     asgi: ASGIApp
+    fast_lane: FastLane | None
+    """Takes requests before ``asgi`` sees them."""
     desk: Desk
     control: Control
     upstreams: Upstreams
@@ -133,10 +138,11 @@ async def composed(settings: Settings, redaction: Redaction | None = None) -> As
 
     Raises PorticoError for a data directory, store or record that cannot be used.
     """
+    redaction = redaction or Redaction()
     async with AsyncExitStack() as stack:
         groups = ChildGroups()
         stack.push_async_callback(groups.close)
-        ground = await _ground(stack, settings, redaction or Redaction())
+        ground = await _ground(stack, settings, redaction)
         client = await stack.enter_async_context(HttpClient())
         catalogue = _catalogue(ground, groups, client)
         metrics = Metrics(
@@ -145,7 +151,7 @@ async def composed(settings: Settings, redaction: Redaction | None = None) -> As
         )
         _watch(metrics, catalogue)
         observer = _observer(stack, metrics, settings)
-        running = RunningHub(catalogue.snapshots, catalogue.upstreams)
+        running = RunningHub(catalogue.snapshots, catalogue.upstreams, redaction)
         desk = _desk(ground, catalogue, running, settings)
         await ensure_admin_key(desk, ground.directory.admin_key)
         await catalogue.control.refresh()
@@ -176,6 +182,7 @@ async def _ground(stack: AsyncExitStack, settings: Settings, redaction: Redactio
         resolved = resolve(value, os.environ)
         if resolved != value:
             redaction.hide(resolved)
+            redaction.hide(resolved.rpartition(" ")[2])  # of "Bearer x", the x alone as well
         return resolved
 
     return _Ground(
@@ -315,15 +322,21 @@ def _hub(
     server = settings.file.server
     proxies = Proxies(server.trusted_proxies)
     front_door = FrontDoor(allowed_hosts=_hosts(server), allowed_origins=server.allowed_origins)
-    new_call_id = CallIds(ground.now)
+    new_call_id = CallIds()
+    views = CallerViews(catalogue.snapshots, catalogue.revocations, ground.now)
+    parked = ParkedCalls(views.admits)
+    catalogue.revocations.on_change(parked.check)
+    catalogue.snapshots.on_swap(lambda _old, _new: parked.check())
     given = Collaborators(
         pipeline=pipeline,
-        views=CallerViews(catalogue.snapshots, catalogue.revocations, ground.now),
+        views=views,
         sessions=Sessions(),
         bus=catalogue.bus,
         subscriptions=catalogue.subscriptions,
+        roots_changed=catalogue.upstreams.roots_changed,
         revocations=catalogue.revocations,
         seal=_sealer(ground),
+        parked=parked,
         tasks=ground.tasks,
         new_call_id=new_call_id,
         refused_before_identify=ground.recorder.refused_before_identify,
@@ -341,10 +354,11 @@ def _hub(
             document=openapi_document(installed_version("portico")),
         )
     )
-    draining = _Draining(mcp)
+    draining = Draining(pipeline, mcp, parked)
     health = health_app(HealthSurface(readiness=draining.readiness, metrics=metrics.exposition))
     return Hub(
         asgi=Paths(front_door, mcp=mcp, admin=admin, health=health),
+        fast_lane=mcp.fast_lane() if server.fast_lane else None,
         desk=desk,
         control=catalogue.control,
         upstreams=catalogue.upstreams,
@@ -354,23 +368,6 @@ def _hub(
         given=given,
         drain=draining.begin,
     )
-
-
-class _Draining:
-    """Whether the hub is on its way out."""
-
-    def __init__(self, mcp: McpSurface) -> None:
-        self._mcp = mcp
-        self._begun = False
-
-    def begin(self) -> None:
-        """From now on it is not ready, and streams that would never end are ended."""
-        self._begun = True
-        self._mcp.end_streams()
-
-    def readiness(self) -> Readiness:
-        """What ``/readyz`` says."""
-        return Readiness(False, "shutting down") if self._begun else Readiness(True)
 
 
 def _hosts(server: ServerSection) -> tuple[str, ...]:

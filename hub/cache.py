@@ -4,13 +4,17 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
+
+from hub.domain.outcome import Result
 
 MAX_CACHE_BYTES: Final = 64 * 1024 * 1024
 MAX_PAGE_BYTES: Final = 1024 * 1024
 
 _OVERHEAD_BYTES: Final = 512
 """What keeping one entry costs beside its bytes."""
+_FORMS: Final = 4
+"""A page is kept as it is, within a result, and as each era shows that."""
 
 
 class Page(Struct, frozen=True, gc=False):
@@ -20,6 +24,8 @@ class Page(Struct, frozen=True, gc=False):
     """The array's text, brackets included."""
     last: str | None = None
     """The last name on this page when more follow."""
+    shown: dict[bytes, Result] = field(default_factory=dict)
+    """The one result that was made of it last, by what else is in it."""
 
 
 class PageCache:
@@ -69,4 +75,4 @@ def join(named: Iterable[tuple[str, bytes]], max_bytes: int = MAX_PAGE_BYTES) ->
 
 
 def _cost(page: Page) -> int:
-    return len(page.items) + _OVERHEAD_BYTES
+    return _FORMS * len(page.items) + _OVERHEAD_BYTES

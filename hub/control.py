@@ -1,19 +1,20 @@
 """Keeps what serves equal to what is desired: state in the stores -> upstreams and snapshot.
 
-The only writer of the snapshot. A compile that fails leaves the old snapshot serving and is tried
-again with the next change.
+The only writer of the snapshot. A compile that fails leaves the old snapshot serving; what others
+wrote to the stores is tried again until it serves.
 """
 
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 import anyio
 
 from hub.catalog.names import NameLedger
 from hub.catalog.tenant import TenantSource
 from hub.compile import Compiler, Source, reachable
+from hub.domain.call import DEFAULT_TENANT
 from hub.domain.catalog import UpstreamListing
 from hub.domain.desired import Desired, KeySpec, UpstreamSpec
 from hub.errors import PorticoError
@@ -23,6 +24,9 @@ from hub.stores.keys import KeyStore
 from hub.stores.objects import ObjectStore
 
 _log = logging.getLogger(__name__)
+
+RETRY_S: Final = 1.0
+"""After this long a state that could not serve is tried again."""
 
 
 class Upstreams(Protocol):
@@ -110,18 +114,18 @@ class Control:
 
     async def _load(self, epoch: Epoch) -> None:
         keys = await self._keys.list()
-        desired = [
-            (await self._objects.load(tenant)).desired for tenant in await self._objects.tenants()
-        ]
+        tenants = {DEFAULT_TENANT, *await self._objects.tenants()}
+        desired = [(await self._objects.load(tenant)).desired for tenant in sorted(tenants)]
         self._revocations.advance(
             epoch.revocation, [key.id for key in keys if key.revoked_at is not None]
         )
         for tenant in desired:
             await self._upstreams.apply(tenant.tenant, tenant.upstreams)
+        for gone in {former.tenant for former in self._desired} - tenants:
+            await self._upstreams.apply(gone, ())
         self._epoch, self._desired, self._key_specs = epoch, tuple(desired), keys
 
     async def _compile(self) -> None:
-        self._stale = anyio.Event()
         tenants = tuple(
             TenantSource(desired=desired, listings=dict(self._upstreams.listings(desired.tenant)))
             for desired in self._desired
@@ -133,15 +137,28 @@ class Control:
     async def _follow_stores(self) -> None:
         async for epoch in self._epochs.changes():
             if epoch != self._epoch:
-                await self._try_refresh()
+                await self._refresh_at_last()
 
     async def _follow_listings(self) -> None:
         while True:
             await self._stale.wait()
+            self._stale = anyio.Event()
             await self._try_refresh()
 
-    async def _try_refresh(self) -> None:
+    async def _refresh_at_last(self) -> None:
+        """Try until it serves: a revocation among the changes does not wait for the next one."""
+        while True:
+            if await self._try_refresh():
+                return
+            await anyio.sleep(RETRY_S)
+
+    async def _try_refresh(self) -> bool:
         try:
             await self.refresh()
         except PorticoError as error:
             _log.warning("the new state cannot serve, the old one goes on: %s", error)
+            return False
+        except Exception:  # noqa: BLE001 -- a loop in the background; logged with its traceback
+            _log.exception("the new state cannot serve, the old one goes on")
+            return False
+        return True

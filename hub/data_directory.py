@@ -3,7 +3,9 @@
 ::
 
     portico.db     configuration, keys, listings (unless they are in PostgreSQL)
+    store          where they are instead, as the last hub was told
     admin.key      the first administrator's key, mode 0600
+    keys.json      what seals, signs and digests
     record/        the audit record
     lock           held by the running process; says which one it is
     format         version of this layout
@@ -15,6 +17,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import sleep
 from typing import Final
 
 import msgspec
@@ -30,8 +33,13 @@ FORMAT: Final = 1
 _EPHEMERAL: Final = frozenset(("tmpfs", "ramfs", "overlay"))
 """File systems in memory, and the writable layer of a container."""
 
+_TRIES: Final = 20
+_PAUSE_S: Final = 0.01
+"""How often and at which distance the lock is tried again before it counts as held."""
+
 _LOCK: Final = "lock"
 _FORMAT: Final = "format"
+_STORE: Final = "store"
 
 
 class Holder(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -67,6 +75,22 @@ class DataDirectory:
         """Where the audit record is kept."""
         return self.path / "record"
 
+    def remember_store(self, url: str | None) -> None:
+        """Note where the hub keeps its state, for commands that come when it does not run.
+
+        ``url`` is what was written, better a reference than a secret; None: in this directory.
+        Raises DataDirectoryError.
+        """
+        file = self.path / _STORE
+        try:
+            if url is None:
+                file.unlink(missing_ok=True)
+            else:
+                file.touch(mode=0o600)
+                file.write_text(f"{url}\n", encoding="utf-8")
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+
     def announce(self, url: str) -> None:
         """Let other processes know where this one serves."""
         self._holder = msgspec.structs.replace(self._holder, url=url)
@@ -84,6 +108,13 @@ def default_path(environ: Mapping[str, str]) -> Path:
         return Path(named)
     home = environ.get("XDG_DATA_HOME")
     return (Path(home) if home else Path.home() / ".local" / "share") / "portico"
+
+
+def remembered_store(path: Path) -> str | None:
+    """What :meth:`DataDirectory.remember_store` noted; None: state is in the directory itself."""
+    with suppress(OSError):
+        return (path / _STORE).read_text(encoding="utf-8").strip() or None
+    return None
 
 
 @contextmanager
@@ -143,7 +174,7 @@ def _acquired(directory: Path) -> int:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_private(directory)
         lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(lock)
         _check_format(directory)
     except BlockingIOError as error:
         os.close(lock)
@@ -156,6 +187,16 @@ def _acquired(directory: Path) -> int:
         os.close(lock)
         raise
     return lock
+
+
+def _take(lock: int) -> None:
+    """Lock it. Whoever asks who holds it does so for a moment themselves: that is waited out."""
+    for _ in range(_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        sleep(_PAUSE_S)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _described(text: bytes) -> Holder:
@@ -193,11 +234,11 @@ def _make_private(directory: Path) -> None:
 
 def _check_format(directory: Path) -> None:
     file = directory / _FORMAT
-    if not file.exists():
-        file.touch(mode=0o600)
+    file.touch(mode=0o600)
+    text = file.read_text(encoding="utf-8").strip()
+    if not text:  # new, or the machine went down before the first text was on the disk
         file.write_text(f"{FORMAT}\n", encoding="utf-8")
         return
-    text = file.read_text(encoding="utf-8").strip()
     if not text.isdecimal() or int(text) > FORMAT:
         raise DataDirectoryError(
             f"{directory} has format {text[:20]!r}, made by a newer Portico; this one knows {FORMAT}."

@@ -3,14 +3,16 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 from time import perf_counter_ns
-from typing import Literal
+from typing import Literal, Protocol
 
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from hub.domain.call import Call
 from hub.domain.catalog import Exposure, VirtualServer
 from hub.domain.grant import View
 from hub.domain.outcome import Ask, Event, Failure, Outcome, Refusal, Result
+from hub.domain.parked import AbandonReason
 from hub.domain.principal import Principal
 from hub.domain.record import Delivery, Entry, EntryOutcome
 from hub.snapshot import Snapshot, TenantSnapshot
@@ -48,26 +50,83 @@ class MustAwait(Struct, frozen=True):
     ready: Awaitable[None]
 
 
+class Resumed(Struct, frozen=True):
+    """What a call goes on with that continues an earlier leg of its interaction."""
+
+    interaction_id: str = ""
+    outcome: Outcome | None = None
+    """The upstream request that the earlier leg left open; None: the provider is asked anew."""
+    more: Mapping[str, Raw] = {}
+    """What the provider gets beside the parameters. No digest covers it: legs compare equal."""
+
+
+class Resumption(Protocol):
+    """What a call claims to continue."""
+
+    def resume(self, admitted: Admitted) -> Resumed:
+        """What it continues, once it is known who calls and what. Raises Refusal."""
+        ...
+
+
 class Running:
     """A call under way: its events in order, then how it ended."""
 
-    __slots__ = ("_outcome", "admitted", "delivered", "end")
+    __slots__ = ("_first", "_invoke", "_outcome", "admitted", "delivered", "end", "parked")
 
-    def __init__(self, admitted: Admitted, outcome: Outcome) -> None:
+    def __init__(
+        self,
+        admitted: Admitted,
+        outcome: Outcome,
+        invoke: Callable[[Admitted], Outcome] | None = None,
+    ) -> None:
+        """``invoke`` asks the provider, for calls that may have to ask it again."""
         self.admitted = admitted
         self.delivered: Delivery = "offered"
         """A surface whose caller has gone sets ``none``."""
         self.end: Result | Failure | None = None
+        """What the record tells of; a surface that ends the call otherwise sets it."""
+        self.parked = ""
+        """The handle under which the upstream request was parked."""
+        self._first: Event | None = None
         self._outcome = outcome
+        self._invoke = invoke
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
 
     async def __anext__(self) -> Event:
-        event = await self._outcome.__anext__()
+        event, self._first = self._first, None
+        if event is None:
+            event = await self._outcome.__anext__()
         if isinstance(event, Result | Failure):
             self.end = event
         return event
+
+    def first(self, take: Callable[[Event | None], None]) -> None:
+        """Ask the provider; ``take`` gets its first event; see :class:`connectors.outcome.Prompt`."""
+        ask = getattr(self._outcome, "first", None)
+        if ask is None:
+            take(None)
+        else:
+            ask(take)
+
+    def put_back(self, event: Event) -> None:
+        """Have ``event`` be the next one after all."""
+        self._first = event
+
+    async def again(self, more: Mapping[str, Raw]) -> None:
+        """Ask the provider anew, with ``more`` beside the parameters: the events that follow are its."""
+        if self._invoke is None:
+            raise RuntimeError("nobody can be asked again")
+        await self._outcome.aclose()
+        admitted = self.admitted
+        self.end = None
+        self._outcome = self._invoke(replace(admitted, params={**admitted.params, **more}))
+
+    def park(self, end: Result, handle: str) -> Outcome:
+        """End the call with ``end``; its outcome is the taker's, who closes it one day."""
+        self.end, self.parked = end, handle
+        return self._outcome
 
     async def abandon(self) -> None:
         """Give up what is still under way; the upstream is told."""
@@ -87,6 +146,7 @@ class Passage:
     """What is noted of a call on its way, for its record."""
 
     __slots__ = (
+        "abandoned",
         "admitted",
         "arrived",
         "began_ns",
@@ -106,10 +166,14 @@ class Passage:
         self.refusal: Refusal | None = None
         self.running: Running | None = None
         self.crashed = False
+        self.abandoned: AbandonReason | None = None
+        """Why a parked call was given up; this is about nothing else then."""
 
     @property
     def outcome(self) -> EntryOutcome:
         """How the call ended, as its entry says it."""
+        if self.abandoned is not None:
+            return "abandoned"
         if self.refusal is not None:
             return "refused"
         end = self.running.end if self.running is not None else None
@@ -120,6 +184,8 @@ class Passage:
     @property
     def reason(self) -> str:
         """Why it did not end well: the refusal's cause or the failure's kind."""
+        if self.abandoned is not None:
+            return self.abandoned
         if self.refusal is not None:
             return self.refusal.cause
         end = self.running.end if self.running is not None else None
@@ -156,7 +222,7 @@ class Passage:
             original=exposure.capability.name if exposure is not None else "",
             definition=exposure.digest if exposure is not None else "",
             outcome=outcome,
-            reason=self.reason,
+            reason=self.reason if outcome != "ok" else "",
             code=failure.code if failure is not None else None,
             status=failure.status if failure is not None else None,
             duration_us=(perf_counter_ns() - self.began_ns) // 1000,
@@ -166,7 +232,7 @@ class Passage:
             bytes_in=len(sent),
             bytes_out=len(result) if result is not None else 0,
             delivered=self.running.delivered if self.running is not None else "offered",
-            interaction=call.interaction_id,
+            interaction=call.interaction_id or (call.id if outcome == "input_required" else ""),
             trace=call.traceparent or "",
             peer=call.evidence.peer,
         )

@@ -4,23 +4,37 @@ Surfaces translate, stages decide, providers answer. The order of the stages is 
 :meth:`Pipeline.admit` and :meth:`Pipeline.settle`, read from top to bottom.
 """
 
+import asyncio
+import logging
+from asyncio import Future
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from time import perf_counter_ns
 from typing import Protocol
 
+from msgspec import Raw
 from msgspec.structs import replace
 
 from hub.catalog.arguments import effective_params, unwrap
 from hub.domain.call import Call
 from hub.domain.catalog import SYSTEM_UPSTREAM, Exposure, VirtualServer
 from hub.domain.outcome import Outcome, Refusal
+from hub.domain.parked import AbandonReason
 from hub.domain.principal import Principal
 from hub.domain.record import Entry
 from hub.errors import RecordUnavailable
 from hub.identity.resolve import Revoked, identify
-from hub.passage import Admitted, MustAwait, Passage, ProviderName, Refused, Running
+from hub.passage import (
+    Admitted,
+    MustAwait,
+    Passage,
+    ProviderName,
+    Refused,
+    Resumed,
+    Resumption,
+    Running,
+)
 from hub.policy.authorize import Reach, authorize, authorize_administration
 from hub.snapshot import Snapshot, SnapshotHolder, TenantSnapshot
 
@@ -34,8 +48,12 @@ __all__ = [
     "ProviderName",
     "Recorder",
     "Refused",
+    "Resumed",
+    "Resumption",
     "Running",
 ]
+
+_logger = logging.getLogger(__name__)
 
 
 class Provider(Protocol):
@@ -59,7 +77,7 @@ class Recorder(Protocol):
         """
         ...
 
-    def append(self, entry: Entry) -> Awaitable[None]:
+    def append(self, entry: Entry) -> "Future[None]":
         """Take the entry at once; what is returned completes when the entry is durable."""
         ...
 
@@ -117,6 +135,11 @@ class Pipeline:
         self._observer = observer
         self._providers = providers
         self._now = now
+        self._is_closing = False
+
+    def close(self) -> None:
+        """Turn calls down from now on; those that were admitted go on to their end."""
+        self._is_closing = True
 
     def admit(
         self, call: Call, snapshot: Snapshot, *, waited: bool = False
@@ -124,7 +147,7 @@ class Pipeline:
         """Every stage before the provider. Synchronous, and the only place of the order."""
         principal: Principal | None = None
         try:
-            principal = identify(call, snapshot, self._revoked, self._now().timestamp())
+            principal = identify(call, snapshot, self._revoked, self._now)
             tenant = snapshot.tenants[principal.tenant]
             call = unwrap(call, tenant.virtual_servers.get(call.virtual_server))
             reach = self._authorize(call, principal, tenant)
@@ -135,11 +158,13 @@ class Pipeline:
                 first_listing = self._catalogue.first_listing(reach.virtual_server)
                 if first_listing is not None:
                     return MustAwait(first_listing)
+            if self._is_closing:
+                raise Refusal("unavailable", "Portico is shutting down.", cause="draining")
             self._recorder.reserve(call.id)
         except Refusal as refusal:
             return Refused(call, principal, refusal)
         except RecordUnavailable as error:
-            return Refused(call, principal, _unkept(error))
+            return Refused(call, principal, unkept(error))
         return Admitted(
             call=call,
             principal=principal,
@@ -152,17 +177,38 @@ class Pipeline:
             exposure=reach.exposure,
         )
 
+    def begin(self, call: Call) -> Passage:
+        """A pass of ``call``, to be entered or run."""
+        return Passage(self._observer.started(call), self._now(), perf_counter_ns())
+
+    def enter(self, passage: Passage) -> Running | None:
+        """Admit the call of ``passage`` and ask its provider, without waiting for anything.
+
+        None where something has to be awaited, or the call is turned down: then it has to be run.
+        """
+        admission = self.admit(passage.call, self._snapshots.current)
+        if not isinstance(admission, Admitted):
+            return None
+        passage.principal, passage.call = admission.principal, admission.call
+        passage.admitted = admission
+        if admission.exposure is not None and admission.exposure.destructive:
+            return None
+        passage.running = self._asked(admission)
+        return passage.running
+
     @asynccontextmanager
-    async def run(self, call: Call) -> AsyncIterator[Running]:
+    async def run(
+        self, call: Call, resumption: Resumption | None = None, passage: Passage | None = None
+    ) -> AsyncIterator[Running]:
         """One pass of one call; leaving the block closes its record, whatever happened inside.
 
         Raises Refusal, already recorded, for a call that was turned down. What ends the answer is
-        offered to the caller after the block, when the record is durable.
+        offered to the caller after the block, when the record is durable. ``resumption``: what an
+        earlier call left to be continued by this one; ``passage``: this call's own, if it was begun.
         """
-        passage = Passage(self._observer.started(call), self._now(), perf_counter_ns())
+        passage = passage or self.begin(call)
         try:
-            passage.admitted = await self._admitted(passage)
-            running = Running(passage.admitted, self._provider_of(passage.admitted))
+            running = passage.running or await self._running(passage, resumption)
             passage.running = running
             yield running
         except Refusal as refusal:
@@ -178,21 +224,49 @@ class Pipeline:
             try:
                 await durable
             except RecordUnavailable as error:
-                raise _unkept(error) from error
+                raise unkept(error) from error
 
-    def settle(self, passage: Passage) -> Awaitable[None]:
+    def settle(self, passage: Passage) -> "Future[None]":
         """Every stage after the provider. The entry is taken at once; await it to be durable.
 
-        Whoever could not be identified made no call: a flood of those is counted, not kept.
+        Awaiting raises RecordUnavailable when it could not be kept. Whoever could not be identified made no call: a flood of those is counted, not kept.
         """
         entry = passage.entry(self._recorder.digest, passage.outcome)
         self._observer.ended(passage.call, entry)
         if passage.principal is None and passage.refusal is not None:
             self._recorder.refused_before_identify(entry.peer, passage.refusal.reason)
-            return _nothing()
+            nothing: Future[None] = asyncio.get_running_loop().create_future()
+            nothing.set_result(None)
+            return nothing
         return self._recorder.append(entry)
 
+    async def abandoned(
+        self, call: Call, admitted: Admitted, outcome: Outcome, reason: AbandonReason
+    ) -> None:
+        """Give up the upstream request of a parked call; an entry of its own says that and why.
+
+        ``call`` stands for the end of the interaction: it has an id of its own. Never raises.
+        """
+        passage = Passage(self._observer.started(call), self._now(), perf_counter_ns())
+        passage.principal, passage.admitted = admitted.principal, admitted
+        passage.abandoned = reason
+        durable = self.settle(passage)
+        await outcome.aclose()
+        try:
+            await durable
+        except RecordUnavailable:
+            _logger.exception("no entry of an abandoned call", extra={"call": call.id})
+
+    async def _running(self, passage: Passage, resumption: Resumption | None) -> Running:
+        admitted = passage.admitted = await self._admitted(passage)
+        if resumption is None:
+            return self._asked(admitted)
+        return self._resumed(passage, admitted, resumption)
+
     async def _admitted(self, passage: Passage) -> Admitted:
+        if passage.admitted is not None:
+            await self._note_intent(passage, passage.admitted)
+            return passage.admitted
         call = passage.call
         admission = self.admit(call, self._snapshots.current)
         while isinstance(admission, MustAwait):
@@ -201,13 +275,18 @@ class Pipeline:
         passage.principal, passage.call = admission.principal, admission.call
         if isinstance(admission, Refused):
             raise admission.refusal
-        if admission.exposure is not None and admission.exposure.destructive:
-            passage.admitted = admission
-            try:
-                await self._recorder.append(passage.entry(self._recorder.digest, "intent"))
-            except RecordUnavailable as error:
-                raise _unkept(error) from error
+        await self._note_intent(passage, admission)
         return admission
+
+    async def _note_intent(self, passage: Passage, admitted: Admitted) -> None:
+        """Where the attempt itself matters, it is durable before it is made."""
+        if admitted.exposure is None or not admitted.exposure.destructive:
+            return
+        passage.admitted = admitted
+        try:
+            await self._recorder.append(passage.entry(self._recorder.digest, "intent"))
+        except RecordUnavailable as error:
+            raise unkept(error) from error
 
     def _authorize(self, call: Call, principal: Principal, tenant: TenantSnapshot) -> Reach:
         if call.action in ("inspect", "administer"):
@@ -215,12 +294,25 @@ class Pipeline:
             return Reach()
         return authorize(call, principal, tenant.virtual_servers, tenant.tables)
 
-    def _provider_of(self, admitted: Admitted) -> Outcome:
+    def _asked(self, admitted: Admitted, more: Mapping[str, Raw] | None = None) -> Running:
+        """The call with its provider asked, which begins when the first event is awaited."""
+        invoke = self._providers[admitted.provider].invoke
         if admitted.provider == "capabilities" and admitted.exposure is not None:
             call = self._observer.forwarded(admitted.call, admitted.exposure.capability.upstream)
             if call is not admitted.call:
                 admitted = replace(admitted, call=call)
-        return self._providers[admitted.provider].invoke(admitted)
+        sent = replace(admitted, params={**admitted.params, **more}) if more else admitted
+        return Running(admitted, invoke(sent), invoke)
+
+    def _resumed(self, passage: Passage, admitted: Admitted, resumption: Resumption) -> Running:
+        """The call going on with what it continues. Raises Refusal where it may not."""
+        resumed = resumption.resume(admitted)
+        if resumed.interaction_id:
+            passage.call = replace(admitted.call, interaction_id=resumed.interaction_id)
+            passage.admitted = admitted = replace(admitted, call=passage.call)
+        if resumed.outcome is not None:
+            return Running(admitted, resumed.outcome)
+        return self._asked(admitted, resumed.more)
 
 
 def _route(call: Call, exposure: Exposure | None) -> ProviderName:
@@ -233,9 +325,6 @@ def _route(call: Call, exposure: Exposure | None) -> ProviderName:
     return "capabilities"
 
 
-async def _nothing() -> None:
-    """There is no entry to wait for."""
-
-
-def _unkept(error: RecordUnavailable) -> Refusal:
+def unkept(error: BaseException) -> Refusal:
+    """How a call is refused whose entry could not be kept."""
     return Refusal("unavailable", "The record cannot be kept.", cause=str(error))

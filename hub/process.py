@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -19,9 +20,10 @@ from hub.config.loading import load
 from hub.config.models import PorticoFile
 from hub.config.references import resolve
 from hub.config.texts import is_loopback
+from hub.data_directory import remembered_store
 from hub.domain.call import DEFAULT_TENANT, DEFAULT_VIRTUAL_SERVER
 from hub.domain.principal import Evidence
-from hub.errors import ConfigurationError, PorticoError
+from hub.errors import ConfigurationError, PorticoError, StoreUnavailableError
 from hub.serving import listening_socket, serve
 from hub.surfaces.mcp.standard_streams import standard_streams
 from hub.surfaces.mcp.stdio import serve_stdio
@@ -29,8 +31,12 @@ from hub.telemetry.logs import LogLevel, Redaction, set_up_logging
 
 _log = logging.getLogger(__name__)
 
+STORE_VARIABLE: Final = "PORTICO_STORE_URL"
 LOOK_EVERY_S: Final = 1.0
 """How often the configuration file is looked at."""
+
+_GARBAGE: Final = 20_000
+"""Objects that calls under way may hold before cycles are looked for: they leave hardly any."""
 
 FIRST_TOOLS_S: Final = 10.0
 """How long the first listing of upstreams is waited for before tools are told."""
@@ -58,13 +64,12 @@ class Started(Struct, frozen=True, kw_only=True):
     """Exposed names of the tools at ``url``, as far as upstreams answered by now."""
     anonymous: bool
     """Whether local callers need no key."""
-    warnings: tuple[str, ...] = ()
 
 
 async def run_until_stopped(options: Options, tell: Callable[[Started], None]) -> None:
     """Serve until a signal; ``tell`` is called when calls are welcome.
 
-    Raises PorticoError when it cannot start as configured, OSError when the address is taken.
+    Raises PorticoError when it cannot start as configured, or cannot listen where it should.
     """
     file = _read(options.config)
     redaction = Redaction()
@@ -74,31 +79,38 @@ async def run_until_stopped(options: Options, tell: Callable[[Started], None]) -
         redaction=redaction,
     )
     host = options.bind or file.server.bind
-    with listening_socket(
-        host, file.server.port if options.port is None else options.port
-    ) as bound:
+    with _bound(host, file.server.port if options.port is None else options.port) as bound:
         settings = Settings(data=options.data, file=file, store_url=_store_url(file))
         async with composed(settings, redaction) as hub:
-            await _apply_first(hub, options, file)
+            hub.directory.remember_store(_written_store(file))
+            applied = await _apply_first(hub, options, file)
             _check_door(hub, host)
-            port: int = bound.getsockname()[1]
-            origin = file.server.public_url or f"http://{_shown(host)}:{port}"
+            here = f"http://{_shown(host)}:{bound.getsockname()[1]}"
+            hub.running.url = file.server.public_url or here
             async with (
                 hub.control.running(),
                 hub.upstreams.running(),
                 anyio.create_task_group() as tasks,
             ):
                 if options.config is not None:
-                    tasks.start_soon(_follow, hub, options.config)
+                    tasks.start_soon(_follow, hub, options.config, applied)
 
                 def ready() -> None:
                     # What was made so far lives as long as the process: collecting it again and
                     # again would stop calls for tens of milliseconds with a large catalogue.
                     gc.collect()
                     gc.freeze()
-                    tasks.start_soon(_tell, hub, origin, tell)
+                    gc.set_threshold(_GARBAGE)
+                    tasks.start_soon(_tell, hub, here, tell)
 
-                await serve(hub.asgi, bound, on_ready=ready, on_stop=hub.drain)
+                await serve(
+                    hub.asgi,
+                    bound,
+                    lane=hub.fast_lane,
+                    count=hub.given.refused_before_identify,
+                    on_ready=ready,
+                    on_stop=hub.drain,
+                )
                 tasks.cancel_scope.cancel()
 
 
@@ -110,7 +122,9 @@ async def run_on_streams(options: Options, virtual_server: str, key: str | None)
     file = _read(options.config)
     redaction = Redaction()
     set_up_logging(options.log_level or "warning", redaction=redaction)
-    settings = Settings(data=options.data, file=file, store_url=_store_url(file))
+    store = file.store.url or remembered_store(options.data)
+    store_url = resolve(store, os.environ) if store is not None else None
+    settings = Settings(data=options.data, file=file, store_url=store_url)
     async with composed(settings, redaction) as hub:
         await _apply_first(hub, options, file)
         async with (
@@ -122,28 +136,49 @@ async def run_on_streams(options: Options, virtual_server: str, key: str | None)
             await serve_stdio(
                 hub.given, source, sink, evidence=evidence, virtual_server=virtual_server
             )
+            hub.drain()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        return listening_socket(host, port)
+    except OSError as error:
+        raise ConfigurationError(
+            f"Cannot listen on {host}, port {port}: {error.strerror}. "
+            "Choose another place with --bind and --port."
+        ) from error
 
 
 def _read(config: Path | None) -> PorticoFile:
     if config is None:
         return PorticoFile(version=1)
-    loaded = load(config.read_bytes(), str(config), known=None)
-    for warning in loaded.warnings:
-        _log.warning("%s", warning)
+    try:
+        text = config.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{config} cannot be read: {error.strerror}.") from error
+    loaded = load(text, str(config), known=None)
     if loaded.file is None:
         problems = [str(problem) for problem in loaded.problems]
         raise ConfigurationError("\n".join(problems), problems)
     return loaded.file
 
 
+def _written_store(file: PorticoFile) -> str | None:
+    """Where state is kept, in the words of whoever said so."""
+    return file.store.url or (f"env:{STORE_VARIABLE}" if STORE_VARIABLE in os.environ else None)
+
+
 def _store_url(file: PorticoFile) -> str | None:
     return resolve(file.store.url, os.environ) if file.store.url is not None else None
 
 
-async def _apply_first(hub: Hub, options: Options, file: PorticoFile) -> None:
+async def _apply_first(hub: Hub, options: Options, file: PorticoFile) -> bytes:
+    """Apply and register what was named; the content of the file that was applied."""
     principal = local_administrator(file.tenant)
+    applied = b""
     if options.config is not None:
-        await _apply(hub, options.config)
+        applied = await anyio.Path(options.config).read_bytes()
+        await _apply(hub, options.config, applied)
     if options.target is not None and "text" in options.target:
         request = ImportRequest.model_validate(options.target)
         answer = await import_upstreams(hub.desk, principal, file.tenant, request)
@@ -153,10 +188,11 @@ async def _apply_first(hub: Hub, options: Options, file: PorticoFile) -> None:
         given = {"name": options.target["name"], **options.target["spec"]}
         await put_upstream(hub.desk, principal, file.tenant, UpstreamPut.model_validate(given))
     await hub.control.refresh()
+    return applied
 
 
-async def _apply(hub: Hub, config: Path) -> None:
-    text = (await anyio.Path(config).read_bytes()).decode("utf-8", errors="surrogateescape")
+async def _apply(hub: Hub, config: Path, content: bytes) -> None:
+    text = content.decode("utf-8", errors="surrogateescape")
     principal = local_administrator(DEFAULT_TENANT)
     request = ApplyRequest(text=text, path=str(config))
     plan = await apply(hub.desk, principal, DEFAULT_TENANT, request)
@@ -164,23 +200,31 @@ async def _apply(hub: Hub, config: Path) -> None:
         _log.warning("%s", warning)
 
 
-async def _follow(hub: Hub, config: Path) -> None:
+async def _follow(hub: Hub, config: Path, applied: bytes) -> None:
     """Apply the file whenever it changes; a bad one leaves the old state in force."""
-    path = anyio.Path(config)
-    seen = await path.read_bytes()
+    seen, trouble = applied, ""
     while True:
         await anyio.sleep(LOOK_EVERY_S)
         try:
-            text = await path.read_bytes()
-            if text == seen:
+            content = await anyio.Path(config).read_bytes()
+            if content == seen:
+                trouble = ""
                 continue
-            seen = text
-            await _apply(hub, config)
+            await _apply(hub, config, content)
             await hub.control.refresh()
-        except (PorticoError, OSError) as error:
+        except (OSError, StoreUnavailableError) as error:
+            # It goes by itself, perhaps, and is said once: there is a next look.
+            if str(error) != trouble:
+                trouble = str(error)
+                _log.error("%s is not applied, the old state goes on: %s", config, error)
+            continue
+        except PorticoError as error:
             _log.error("%s is not applied, the old state goes on: %s", config, error)
+        except Exception:  # noqa: BLE001 -- a loop in the background; logged with its traceback
+            _log.exception("%s is not applied, the old state goes on", config)
         else:
             _log.info("%s was applied", config)
+        seen, trouble = content, ""
 
 
 def _check_door(hub: Hub, host: str) -> None:
@@ -191,15 +235,15 @@ def _check_door(hub: Hub, host: str) -> None:
         )
 
 
-async def _tell(hub: Hub, origin: str, tell: Callable[[Started], None]) -> None:
-    hub.running.url = origin
-    hub.directory.announce(origin)
+async def _tell(hub: Hub, here: str, tell: Callable[[Started], None]) -> None:
+    # The command line calls with the administrator's key, which need not travel to the public URL.
+    hub.directory.announce(here)
     await hub.upstreams.tried(DEFAULT_TENANT, FIRST_TOOLS_S)
     snapshot = hub.snapshots.current
     tools = snapshot.tenants[DEFAULT_TENANT].virtual_servers[DEFAULT_VIRTUAL_SERVER].tools
     tell(
         Started(
-            url=f"{origin}/mcp",
+            url=f"{hub.running.url}/mcp",
             data=hub.directory.path,
             tools=tuple(tools),
             anonymous=snapshot.anonymous,

@@ -4,24 +4,34 @@ import signal
 import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import anyio
 import uvicorn
 from starlette.types import ASGIApp
 
+from hub.front.door import Count, Door, FrontLimits, Lane
+from hub.front.protocol import FrontProtocol
+
 DRAIN_S: Final = 30
 """How long calls under way may go on after the signal to stop."""
 
+DEFAULT_LIMITS: Final = FrontLimits()
 _BACKLOG: Final = 2048
+_DRAIN_STEP_S: Final = 0.05
 
 
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handling: it would end the process before the record closes."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, on_ready: Callable[[], None], limits: FrontLimits
+    ) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._limits = limits
+        self._swept_at = 0.0
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -32,6 +42,31 @@ class _Server(uvicorn.Server):
         """Start listening, then say so."""
         await super().startup(sockets)
         self._on_ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after connections now and then."""
+        now = anyio.current_time()
+        if now - self._swept_at >= self._limits.sweep_s:
+            self._swept_at = now
+            for connection in self._connections():
+                connection.sweep(now)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what is under way with the door still open, so that ``/readyz`` says 503 meanwhile."""
+        give_up_at = anyio.current_time() + DRAIN_S
+        while not self.force_exit and anyio.current_time() < give_up_at:
+            busy = [connection for connection in self._connections() if connection.is_busy]
+            for connection in self._connections():
+                connection.shutdown()
+            if not busy:
+                break
+            await anyio.sleep(_DRAIN_STEP_S)
+        self.config.timeout_graceful_shutdown = 1
+        await super().shutdown(sockets)
+
+    def _connections(self) -> list[FrontProtocol]:
+        return [one for one in self.server_state.connections if isinstance(one, FrontProtocol)]
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -50,15 +85,29 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 async def serve(
-    app: ASGIApp, bound: socket.socket, *, on_ready: Callable[[], None], on_stop: Callable[[], None]
+    app: ASGIApp,
+    bound: socket.socket,
+    *,
+    lane: Lane | None,
+    count: Count,
+    on_ready: Callable[[], None],
+    on_stop: Callable[[], None],
+    limits: FrontLimits = DEFAULT_LIMITS,
 ) -> None:
     """Serve ``app`` on ``bound`` until SIGINT or SIGTERM; a second signal ends it at once.
 
-    ``on_stop`` is called at the first signal: streams that would never end are ended there.
+    ``lane`` takes what needs no ASGI, ``count`` hears of what became no request. ``on_stop`` is
+    called at the first signal: streams that would never end are ended there.
     """
+    door = Door(lane, count, limits)
+
+    def stop() -> None:
+        door.closing = True
+        on_stop()
+
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=partial(FrontProtocol, door=door),  # type: ignore[arg-type]  # makes one
         ws="none",
         lifespan="off",
         access_log=False,
@@ -67,12 +116,11 @@ async def serve(
         server_header=False,
         date_header=False,
         backlog=_BACKLOG,
-        timeout_keep_alive=75,
         timeout_graceful_shutdown=DRAIN_S,
     )
-    server = _Server(config, on_ready)
+    server = _Server(config, on_ready, limits)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_stop_on_signal, server, on_stop)
+        tasks.start_soon(_stop_on_signal, server, stop)
         await server.serve(sockets=[bound])
         tasks.cancel_scope.cancel()
 

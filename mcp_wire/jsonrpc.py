@@ -10,6 +10,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from mcp_wire.wellformed import UNREADABLE, decoded, read_again
+
 Members = Mapping[str, Raw]
 """A JSON object decoded one level deep."""
 
@@ -61,34 +63,53 @@ _items: Final = msgspec.json.Decoder(list[Raw])
 
 def decode_message(body: bytes | memoryview | Raw) -> Message:
     """Read one message. Raises :class:`msgspec.DecodeError` or ``ValidationError`` (a subclass)."""
-    return _message.decode(body)
+    try:
+        if isinstance(body, bytes) and not body.isascii():
+            body.decode()
+        return decoded(_message, body)
+    except UNREADABLE as error:
+        return read_again(_message, body, error)
 
 
 def decode_batch(body: bytes | Raw) -> list[Raw]:
     """Read a JSON array one level deep (2025-03-26 batches). Raises :class:`msgspec.DecodeError`."""
-    return _items.decode(body)
+    try:
+        if isinstance(body, bytes) and not body.isascii():
+            body.decode()
+        return decoded(_items, body)
+    except UNREADABLE as error:
+        return read_again(_items, body, error)
 
 
 def decode_members(raw: bytes | Raw) -> dict[str, Raw]:
     """Read an object one level deep, in its order. Raises :class:`msgspec.DecodeError` otherwise."""
-    return _members.decode(raw)
+    try:
+        return _members.decode(raw)
+    except UNREADABLE as error:
+        return read_again(_members, raw, error)
 
 
 def members_of(raw: Raw | UnsetType | None) -> dict[str, Raw]:
     """The members of an optional object; absent reads as empty."""
-    return _members.decode(raw) if isinstance(raw, Raw) else {}
+    return decode_members(raw) if isinstance(raw, Raw) else {}
 
 
 def decode_error(raw: bytes | Raw) -> ErrorBody:
     """Read an error member. Raises :class:`msgspec.DecodeError` when it has no integer code."""
-    return _error.decode(raw)
+    try:
+        return _error.decode(raw)
+    except UNREADABLE as error:
+        return read_again(_error, raw, error)
 
 
 def string_of(raw: Raw | None) -> str | None:
     """The text of a JSON string; anything else, and absence, is None."""
-    if raw is None or bytes(memoryview(raw)[:1]) != b'"':
+    if raw is None:
         return None
-    return _string.decode(raw)
+    try:
+        return _string.decode(raw)
+    except UNREADABLE as error:
+        return read_again(_string, raw, error) if bytes(raw)[:1] == b'"' else None
 
 
 def encode(value: Any) -> bytes:

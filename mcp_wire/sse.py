@@ -8,6 +8,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from mcp_wire.pieces import keep
+
 MAX_FRAME_BYTES: Final = 8 * 1024 * 1024
 """How large one event may be, field names and line ends included."""
 
@@ -86,7 +88,7 @@ class SseDecoder:
 
     def _keep(self, tail: bytes) -> None:
         if tail:
-            self._partial.append(tail)
+            keep(self._partial, tail)
             self._partial_bytes += len(tail)
             if self._frame_bytes + self._partial_bytes > self._limit:
                 raise SseError(f"an event is larger than {self._limit} bytes")

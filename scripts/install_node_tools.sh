@@ -23,7 +23,7 @@ mapfile -t tools < <(sed -e 's/#.*//' -e 's/[[:space:]]*$//' "$list" | grep .)
 echo "Installing ${#tools[@]} Node programs into .tools …"
 mkdir -p .tools
 npm install --prefix .tools --no-save --no-package-lock --no-fund --no-audit --loglevel error "${tools[@]}"
-for program in node claude mcp-inspector; do
+for program in node claude mcp-inspector conformance; do
     if ! PATH="$PWD/.tools/node_modules/.bin:$PATH" ".tools/node_modules/.bin/$program" --version </dev/null >/dev/null; then
         echo "$program was installed and does not start; remove .tools and try again." >&2
         exit 1

@@ -17,6 +17,7 @@ CAPABILITIES = {
     "P2": "grants and the one decision",
     "P6": "policy as code",
     "D1": "embedded or scaled-out stores",
+    "D6": "upgrades and stops without loss",
     "O1": "one entry per call",
     "O2": "proof",
     "O4": "traces",
@@ -88,6 +89,15 @@ REQUIREMENTS = (
         "contracts/test_http_probe.py::test_a_legacy_server_that_knows_no_such_method_is_legacy",
         "contracts/test_http_probe.py::test_an_upstream_that_changed_its_era_is_asked_anew",
         "contracts/test_stdio_connector.py::test_the_era_is_found_however_the_probe_ends",
+    ),
+    _promise(
+        "H1-probe-other-era",
+        "product H1; mcp.md 2 (era mirroring)",
+        "A modern upstream is asked for the legacy era when its first caller of that era calls.",
+        "contracts/test_http_probe.py::"
+        "test_a_modern_upstream_is_asked_for_the_other_era_by_its_first_caller",
+        "contracts/test_http_probe.py::test_a_session_that_only_showed_the_other_era_is_ended_again",
+        "contracts/test_http_connectors.py::TestDualInTheLegacyEra",
     ),
     _promise(
         "H1-probe-inconclusive",
@@ -224,6 +234,25 @@ REQUIREMENTS = (
         "properties/test_headers.py::test_stripping_keeps_the_bytes_of_what_it_does_not_touch",
         "contracts/test_http_modern.py::test_arguments_arrive_byte_for_byte",
         "properties/test_inbound.py::test_what_nobody_looks_into_is_kept_as_it_came",
+        "behaviour/test_fidelity.py::test_a_result_arrives_member_by_member_as_the_upstream_wrote_it",
+        "behaviour/test_fidelity.py::test_arguments_reach_the_upstream_as_the_caller_wrote_them",
+        "behaviour/test_fidelity.py::test_vendors_meta_keys_pass_both_ways_as_they_are",
+        "behaviour/test_fidelity.py::test_a_result_of_eight_megabytes_passes_whole",
+        "behaviour/test_fidelity.py::"
+        "test_an_event_of_more_than_a_megabyte_passes_on_streams_of_both_sides",
+        "behaviour/test_fidelity.py::test_definitions_are_listed_with_all_their_vendors_wrote",
+    ),
+    _promise(
+        "H1-one-reading",
+        "design 2",
+        "Whatever a request holds twice, or writes in escapes, is decided on as it is sent.",
+        "behaviour/test_fidelity.py::test_of_repeated_keys_the_last_is_decided_on_and_sent_alone",
+        "behaviour/test_fidelity.py::"
+        "test_a_rule_on_an_argument_holds_for_every_way_to_write_its_name",
+        "behaviour/test_fidelity.py::"
+        "test_half_a_character_in_an_escape_costs_that_character_and_nothing_else",
+        "properties/test_wellformed.py::test_only_halves_of_characters_are_replaced",
+        "properties/test_wellformed.py::test_what_was_read_once_can_be_read_again_further_down",
     ),
     _promise(
         "H1-warm-call",
@@ -255,6 +284,11 @@ REQUIREMENTS = (
         "Every error carries the id of its request.",
         "behaviour/test_mcp_modern.py::test_every_header_rung_is_checked_in_order_and_the_id_is_echoed",
         "behaviour/test_mcp_refusals.py::test_whoever_proves_nothing_is_told_how_to",
+        "behaviour/test_fidelity.py::test_any_id_comes_back_as_it_was_with_results_and_with_errors",
+        "behaviour/test_fidelity_errors.py::"
+        "test_an_error_carries_the_id_of_its_request_whatever_its_status",
+        "behaviour/test_fidelity_errors.py::"
+        "test_an_error_about_a_misshapen_message_carries_its_id_where_there_is_one",
     ),
     _promise(
         "H1-handshake",
@@ -263,7 +297,118 @@ REQUIREMENTS = (
         "behaviour/test_mcp_legacy.py::test_the_handshake_settles_a_revision_and_mints_a_visible_session_id",
         "behaviour/test_mcp_legacy.py::test_the_sdk_client_uses_everything",
         "behaviour/test_mcp_legacy.py::test_a_version_header_may_be_absent_but_not_wrong",
+        "behaviour/test_mcp_sse.py::test_every_legacy_revision_can_be_settled_and_holds_for_the_channel",
+    ),
+    _promise(
+        "H1-batches",
+        "MCP 2025-03-26, Batching",
+        "A batch of up to 50 messages is answered as one, each request its own call, on every transport.",
         "behaviour/test_mcp_legacy.py::test_a_batch_is_as_many_calls_in_the_one_revision_that_has_them",
+        "behaviour/test_mcp_stdio.py::test_a_batch_is_answered_as_one_line_in_the_one_revision_that_has_them",
+        "behaviour/test_legacy_batches.py::"
+        "test_over_http_and_sse_a_batch_is_answered_by_one_array_each_item_its_own_call",
+        "behaviour/test_legacy_batches.py::"
+        "test_fifty_messages_are_a_batch_and_fifty_one_are_refused",
+        "behaviour/test_legacy_batches.py::test_a_cancelled_item_is_left_out_of_the_answer",
+        "behaviour/test_legacy_batches.py::test_no_other_revision_has_batches",
+        "behaviour/test_legacy_batches.py::"
+        "test_what_belongs_to_the_other_era_is_refused_inside_a_batch",
+    ),
+    _promise(
+        "H1-down-level",
+        "mcp.md row 19",
+        "Callers of older revisions get nothing that their revision does not know, and lose no words.",
+        "behaviour/test_down_level.py::test_icons_are_of_2025_11_25",
+        "behaviour/test_down_level.py::test_titles_and_output_schemas_are_of_2025_06_18",
+        "behaviour/test_down_level.py::"
+        "test_no_legacy_client_gets_an_output_schema_that_is_no_object",
+        "behaviour/test_down_level.py::"
+        "test_links_and_structured_content_are_of_2025_06_18_and_audio_of_2025_03_26",
+        "behaviour/test_down_level.py::"
+        "test_a_client_cannot_declare_what_its_revision_does_not_have",
+        "behaviour/test_down_level.py::test_what_a_client_may_be_asked_depends_on_its_revision",
+        "properties/test_down_level.py::"
+        "test_any_result_goes_through_and_a_second_time_nothing_is_left_to_change",
+        "properties/test_down_level.py::test_what_is_no_json_at_all_stays_as_it_is",
+        "properties/test_down_level.py::test_the_newest_legacy_revision_gets_the_very_bytes",
+        "properties/test_down_level.py::test_members_that_nobody_knows_stay",
+        "properties/test_down_level.py::test_nobody_is_asked_what_no_revision_knows",
+        "properties/test_down_level.py::test_structured_content_is_never_lost_without_words",
+    ),
+    _promise(
+        "H1-resume",
+        "MCP 2025-11-25, Resumability and Redelivery",
+        "A legacy caller takes a broken or paused answer up again with what it missed, then the answer.",
+        "behaviour/test_legacy_resume.py::"
+        "test_a_stream_begins_with_an_event_that_only_names_where_to_go_on",
+        "behaviour/test_legacy_resume.py::test_a_client_that_names_event_streams_first_gets_one",
+        "behaviour/test_legacy_resume.py::"
+        "test_a_broken_stream_is_taken_up_again_with_what_was_missed_and_then_the_answer",
+        "behaviour/test_legacy_resume.py::test_the_answer_of_a_call_whose_client_left_waits_for_it",
+        "behaviour/test_legacy_resume.py::"
+        "test_a_pause_of_the_upstream_sends_a_client_away_that_knows_how_to_come_back",
+        "behaviour/test_legacy_resume.py::"
+        "test_a_pause_while_the_stream_was_taken_up_sends_the_client_away_once_more",
+        "behaviour/test_legacy_resume.py::test_a_pause_is_nothing_to_older_clients",
+        "behaviour/test_legacy_resume.py::test_the_sdk_client_comes_back_by_itself",
+        "behaviour/test_legacy_resume.py::"
+        "test_a_question_that_came_while_the_client_was_away_is_asked_when_it_is_back",
+        "behaviour/test_legacy_resume.py::test_a_question_stays_open_while_its_callers_stream_is_broken",
+        "behaviour/test_legacy_resume.py::test_whoever_never_comes_back_is_not_waited_for",
+        "behaviour/test_legacy_resume.py::test_a_stream_taken_up_again_ends_the_one_before",
+        "behaviour/test_legacy_resume.py::test_event_ids_of_another_session_lead_nowhere",
+        "behaviour/test_legacy_resume.py::"
+        "test_an_event_id_of_nobodys_opens_the_stream_for_server_messages",
+        "behaviour/test_mcp_stdio.py::test_a_relay_goes_on_with_an_answer_that_the_hub_had_it_wait_for",
+        "contracts/test_http_legacy.py::test_a_broken_stream_is_taken_up_again_and_the_call_not_sent_again",
+    ),
+    _promise(
+        "H1-resume-bounds",
+        "product H1",
+        "What is kept for callers that left is bounded by number, size and time; what is lost is said to be.",
+        "behaviour/test_legacy_resume.py::test_what_is_kept_is_bounded_by_number_size_and_time",
+        "behaviour/test_legacy_resume.py::test_an_answer_that_is_no_longer_kept_is_an_error_to_its_request",
+        "behaviour/test_legacy_resume.py::test_an_answer_at_once_is_plain_json_and_nothing_is_kept",
+        "behaviour/test_legacy_resume.py::test_a_deleted_sessions_answers_are_forgotten",
+    ),
+    _promise(
+        "H1-roots-changed",
+        "mcp.md row 7",
+        "A legacy caller's changed roots are told upstream in its own conversations and no others.",
+        "behaviour/test_legacy_notifications.py::"
+        "test_changed_roots_are_told_in_the_callers_own_conversation_alone",
+        "behaviour/test_legacy_notifications.py::test_changed_roots_are_told_to_the_callers_own_child",
+    ),
+    _promise(
+        "H1-elicitation-complete",
+        "MCP 2025-11-25, Elicitation",
+        "That an elicitation by URL is settled is told to the legacy caller that was asked, and to no other.",
+        "behaviour/test_legacy_notifications.py::"
+        "test_a_settled_elicitation_is_told_to_the_session_that_was_asked",
+    ),
+    _promise(
+        "H1-stream-caps",
+        "product H1",
+        "A principal may have 64 lasting streams, the process 4096; another one is refused in clear words.",
+        "behaviour/test_open_streams.py::"
+        "test_a_principal_may_have_so_many_streams_and_the_process_so_many_more",
+    ),
+    _promise(
+        "H1-listen-across",
+        "mcp.md rows 4 and 5",
+        "Updates and changed lists reach listeners of both eras from upstreams of every kind, debounced;"
+        " what is acknowledged is what upstreams agreed to, and a gap counts as a change.",
+        "behaviour/test_subscriptions_across_eras.py::"
+        "test_updates_and_changed_lists_cross_in_every_cell_and_nothing_else_is_told",
+        "behaviour/test_subscriptions_across_eras.py::"
+        "test_what_is_acknowledged_is_what_the_upstream_agreed_to",
+        "behaviour/test_subscriptions_across_eras.py::"
+        "test_who_does_not_agree_in_time_is_not_acknowledged",
+        "behaviour/test_subscriptions_across_eras.py::test_many_changes_at_once_are_told_once",
+        "behaviour/test_subscriptions_across_eras.py::"
+        "test_an_upstream_that_was_away_counts_as_updated",
+        "behaviour/test_open_streams.py::test_a_new_stream_tells_what_changed_while_there_was_none",
+        "contracts/test_http_legacy.py::test_a_restarted_upstream_is_heard_of_again",
     ),
     _promise(
         "H1-sessions",
@@ -296,6 +441,10 @@ REQUIREMENTS = (
         "behaviour/test_mcp_modern.py::test_logs_come_only_when_asked_for_and_from_that_level_on",
         "contracts/connector_suite.py::McpSuite::test_log_messages_reach_who_asked_for_them",
         "behaviour/test_mcp_legacy.py::test_the_log_level_is_the_sessions_own",
+        "behaviour/test_calls_across_eras.py::"
+        "test_the_level_of_a_legacy_session_holds_whatever_the_upstream_speaks",
+        "behaviour/test_calls_across_eras.py::"
+        "test_the_level_of_a_modern_request_holds_whatever_the_upstream_speaks",
     ),
     _promise(
         "H1-cancel",
@@ -305,6 +454,10 @@ REQUIREMENTS = (
         "behaviour/test_mcp_modern.py::test_hanging_up_cancels_the_call_and_its_record_says_so",
         "behaviour/test_mcp_legacy.py::test_only_the_cancel_notification_cancels_and_only_in_its_own_session",
         "contracts/test_http_legacy.py::test_cancelling_is_a_notification_with_the_id_that_went_out",
+        "behaviour/test_calls_across_eras.py::test_a_call_given_up_is_cancelled_upstream",
+        "contracts/test_http_legacy.py::test_a_question_that_is_withdrawn_is_not_answered",
+        "contracts/test_http_legacy.py::"
+        "test_what_comes_on_the_sessions_own_stream_reaches_the_calls_it_belongs_to",
     ),
     _promise(
         "H1-completion",
@@ -317,6 +470,8 @@ REQUIREMENTS = (
         "product H1",
         "Resources are read through templates.",
         "behaviour/test_mcp_modern.py::test_the_sdk_client_negotiates_and_uses_everything",
+        "properties/test_uri_templates.py::test_a_template_stands_for_its_expansions",
+        "properties/test_uri_templates.py::test_no_template_and_uri_together_hold_up_the_others",
     ),
     _promise(
         "H1-list-changed",
@@ -348,9 +503,113 @@ REQUIREMENTS = (
     _promise(
         "H1-asks-across",
         "product H1",
-        "A request to the caller that cannot cross eras fails with an error that says so.",
-        "behaviour/test_mcp_modern.py::test_a_modern_caller_cannot_be_asked_while_its_request_runs",
-        "behaviour/test_mcp_legacy.py::test_an_upstream_of_the_other_era_that_needs_input_is_a_clear_failure",
+        "A question that its caller cannot be asked fails with an error that says so.",
+        "behaviour/test_mcp_modern.py::test_a_modern_caller_that_declares_nothing_is_not_asked",
+        "behaviour/test_mcp_legacy.py::test_input_that_the_client_cannot_give_is_a_clear_failure",
+        "behaviour/test_bridge_parked.py::test_who_declares_nothing_is_not_asked",
+        "behaviour/test_bridge_loop.py::test_what_a_caller_did_not_declare_is_not_asked_upstream",
+        "behaviour/test_bridge_state.py::test_input_is_asked_for_in_the_allowed_way_only",
+        "behaviour/test_bridge_ends.py::test_input_that_is_asked_for_in_an_unreadable_way_is_a_violation",
+        "behaviour/test_bridge_ends.py::test_a_question_that_cannot_be_read_is_declined",
+    ),
+    _promise(
+        "H1-loop",
+        "MCP 2026-07-28, Multi Round-Trip Requests",
+        "A legacy caller of a modern upstream is asked inside its one call, in up to ten rounds, over every legacy transport.",
+        "behaviour/test_bridge_loop.py::test_every_kind_of_question_reaches_the_caller_and_its_answer_the_upstream",
+        "behaviour/test_bridge_loop.py::test_a_caller_may_decline_and_cancel",
+        "behaviour/test_bridge_loop.py::test_several_questions_are_put_to_a_legacy_caller_at_once",
+        "behaviour/test_bridge_loop.py::test_rounds_go_on_inside_one_call_and_the_state_goes_back_as_it_came",
+        "behaviour/test_bridge_loop.py::test_the_upstream_gets_what_the_caller_sent_in_every_round",
+        "behaviour/test_bridge_loop.py::test_an_upstream_that_never_has_enough_fails_after_ten_rounds",
+        "behaviour/test_bridge_loop.py::test_the_same_over_the_oldest_http_transport",
+        "behaviour/test_bridge_loop.py::test_the_same_over_standard_streams",
+        "behaviour/test_bridge_loop.py::test_progress_increases_over_all_rounds",
+    ),
+    _promise(
+        "H1-loop-ends",
+        "product H1",
+        "A call that is asking its legacy caller ends when that one refuses, stays silent, cancels or hangs up.",
+        "behaviour/test_bridge_loop.py::test_a_caller_that_answers_with_an_error_ends_the_call",
+        "behaviour/test_bridge_loop.py::test_a_call_that_asks_can_be_cancelled_by_its_caller",
+        "behaviour/test_bridge_loop.py::test_an_error_of_the_upstream_between_rounds_is_the_end",
+        "behaviour/test_bridge_ends.py::test_a_legacy_caller_that_does_not_answer_ends_the_call_and_its_question",
+        "behaviour/test_bridge_ends.py::test_a_legacy_caller_that_hangs_up_while_it_is_asked_ends_the_call",
+        "behaviour/test_bridge_ends.py::test_a_question_that_the_upstream_withdraws_is_withdrawn_from_its_caller",
+    ),
+    _promise(
+        "H1-parked",
+        "design 2",
+        "A legacy upstream's question ends a modern caller's leg; the upstream request waits and goes on with the retry's answers.",
+        "behaviour/test_bridge_parked.py::test_every_kind_of_question_reaches_the_caller_and_its_answer_the_upstream",
+        "behaviour/test_bridge_parked.py::test_a_caller_may_decline_and_cancel",
+        "behaviour/test_bridge_parked.py::test_each_further_question_is_a_further_leg_of_one_interaction",
+        "behaviour/test_bridge_parked.py::test_the_upstream_gets_one_request_and_nothing_of_the_retries",
+        "behaviour/test_bridge_parked.py::test_what_was_left_unanswered_is_asked_again",
+        "behaviour/test_bridge_parked.py::test_answers_that_are_none_are_refused_and_the_call_goes_on_waiting",
+        "behaviour/test_bridge_parked.py::test_the_same_on_a_channel_of_messages",
+        "behaviour/test_bridge_parked.py::test_callers_at_the_same_time_get_their_own_questions_and_answers",
+        "behaviour/test_bridge_parked.py::test_progress_goes_on_under_the_retrys_own_token",
+    ),
+    _promise(
+        "H1-parked-ends",
+        "design 2",
+        "A parked call gives its real end to the retry; without one it is abandoned, the upstream is told and the record says why.",
+        "behaviour/test_bridge_parked.py::test_an_upstream_that_ends_meanwhile_gives_the_retry_its_real_end",
+        "behaviour/test_bridge_parked.py::test_while_a_call_is_parked_silence_does_not_count_and_the_cap_does",
+        "behaviour/test_bridge_parked.py::test_a_client_that_hangs_up_on_a_resumed_leg_cancels_upstream",
+        "behaviour/test_bridge_parked.py::test_stopping_tells_the_upstream_and_the_record",
+        "behaviour/test_bridge_parked.py::test_the_end_of_standard_input_tells_the_upstream_and_the_record",
+        "behaviour/test_bridge_ends.py::test_who_does_not_come_back_in_time_is_not_waited_for",
+        "behaviour/test_bridge_ends.py::test_on_the_way_out_nothing_is_parked_any_more",
+        "behaviour/test_bridge_ends.py::test_what_its_caller_could_not_be_told_of_is_not_parked",
+    ),
+    _promise(
+        "H1-parked-limits",
+        "design 2",
+        "A principal parks 16 calls and a process 256; what is beyond that displaces the principal's oldest, or is refused.",
+        "behaviour/test_bridge_ends.py::test_a_principal_that_parks_too_many_loses_its_oldest",
+        "behaviour/test_bridge_ends.py::test_where_all_places_are_taken_by_others_a_call_is_refused",
+    ),
+    _promise(
+        "H1-parked-rights",
+        "design 3",
+        "Whoever loses a key or a grant loses what was parked with it, within a second.",
+        "behaviour/test_bridge_parked.py::test_nobody_else_can_resume_and_a_revoked_key_ends_what_it_parked",
+        "behaviour/test_bridge_parked.py::test_a_grant_that_is_withdrawn_ends_what_it_allowed",
+        "behaviour/test_bridge_ends.py::test_rights_that_are_gone_end_what_they_allowed",
+        "behaviour/test_bridge_ends.py::test_a_name_that_leads_elsewhere_by_now_is_no_way_back",
+    ),
+    _promise(
+        "H1-request-state",
+        "MCP 2026-07-28, Multi Round-Trip Requests",
+        "A `requestState` opens for its own caller, key, virtual server and request, for ten minutes, and is refused in the same words else.",
+        "behaviour/test_bridge_state.py::test_an_upstreams_state_leaves_sealed_and_goes_back_as_it_came",
+        "behaviour/test_bridge_state.py::test_every_request_that_may_be_asked_back_has_its_state_sealed",
+        "behaviour/test_bridge_state.py::test_the_upstream_gets_the_same_as_without_portico",
+        "behaviour/test_bridge_state.py::test_where_the_upstream_has_no_state_there_is_none",
+        "behaviour/test_bridge_state.py::test_a_state_opens_for_its_own_caller_and_request_only",
+        "behaviour/test_bridge_state.py::test_the_order_of_arguments_and_the_space_between_them_do_not_matter",
+        "behaviour/test_bridge_state.py::test_arguments_that_nobody_can_read_are_compared_as_they_are",
+        "behaviour/test_bridge_state.py::test_a_state_expires_after_ten_minutes",
+        "behaviour/test_bridge_state.py::test_a_state_that_is_null_is_none",
+        "behaviour/test_bridge_parked.py::test_a_state_opens_once_and_for_its_own_request_only",
+    ),
+    _promise(
+        "H1-legs",
+        "design 2",
+        "The legs of an interaction share its id and the digest of what was asked for.",
+        "behaviour/test_bridge_state.py::test_the_legs_share_an_interaction_and_the_digest_of_what_was_asked_for",
+        "behaviour/test_bridge_parked.py::test_each_further_question_is_a_further_leg_of_one_interaction",
+    ),
+    _promise(
+        "H1-url-elicitation",
+        "MCP 2025-11-25, Elicitation",
+        "Addresses to be visited cross eras: as questions where they can be asked, as -32042 or -32021 where not.",
+        "behaviour/test_bridge_loop.py::test_a_caller_is_sent_to_an_address_where_it_can_be",
+        "behaviour/test_bridge_parked.py::test_an_address_to_visit_has_no_id_in_the_modern_era",
+        "behaviour/test_bridge_parked.py::test_an_upstream_that_wants_addresses_visited_first_is_called_again_after_that",
+        "behaviour/test_bridge_ends.py::test_a_legacy_caller_that_cannot_be_sent_to_an_address_learns_of_it",
     ),
     _promise(
         "H1-errors",
@@ -361,6 +620,11 @@ REQUIREMENTS = (
         "behaviour/test_mcp_refusals.py::test_an_upstreams_own_error_keeps_its_words_where_they_mean_the_same",
         "behaviour/test_mcp_refusals.py::test_a_missing_resource_is_said_in_the_callers_era",
         "behaviour/test_mcp_refusals.py::test_a_crash_says_nothing_but_the_call_id",
+        "behaviour/test_fidelity_errors.py::test_what_means_the_same_in_both_eras_crosses_as_it_is",
+        "behaviour/test_fidelity_errors.py::"
+        "test_what_means_nothing_in_the_callers_era_is_said_otherwise",
+        "behaviour/test_fidelity_errors.py::"
+        "test_a_missing_resource_is_missing_in_the_callers_words",
     ),
     _promise(
         "H1-sse-surface",
@@ -384,6 +648,48 @@ REQUIREMENTS = (
         "behaviour/test_mcp_refusals.py::test_bodies_must_be_json_and_within_bounds",
         "properties/test_inbound.py::test_a_body_is_a_message_or_malformed",
         "properties/test_inbound.py::test_no_request_makes_the_surface_fail",
+        "behaviour/test_hostile_clients.py::test_what_is_no_message_is_refused_before_it_is_a_call",
+        "behaviour/test_hostile_clients.py::test_headers_that_contradict_the_body_are_refused",
+        "behaviour/test_hostile_clients.py::test_who_may_not_come_in_is_told_at_the_door",
+        "behaviour/test_hostile_clients.py::test_a_body_beyond_the_limit_is_not_read",
+        "behaviour/test_hostile_clients.py::test_what_is_no_http_is_hung_up_on",
+        "behaviour/test_hostile_clients.py::"
+        "test_refusals_before_a_call_are_recorded_as_one_entry_for_each_reason",
+    ),
+    _promise(
+        "H1-gone",
+        "design 2",
+        "A client that leaves cancels in the modern era, and holds nobody up in any.",
+        "behaviour/test_hostile_clients_gone.py::test_a_modern_caller_that_leaves_cancels_upstream",
+        "behaviour/test_hostile_clients_gone.py::"
+        "test_a_legacy_caller_that_leaves_cancels_nothing_and_its_call_is_recorded",
+        "behaviour/test_hostile_clients_gone.py::test_a_request_that_is_never_whole_is_no_call",
+        "behaviour/test_hostile_clients_gone.py::"
+        "test_a_caller_that_reads_nothing_holds_nobody_else_up",
+    ),
+    _promise(
+        "H1-stopping",
+        "design 7",
+        "While Portico stops, calls under way end, new ones are refused, and both are recorded.",
+        "behaviour/test_hostile_stop.py::"
+        "test_calls_under_way_end_and_new_ones_are_refused_while_portico_stops",
+    ),
+    _promise(
+        "H1-broken",
+        "product H1",
+        "Whatever a broken upstream does costs one call, is said, recorded, and never asked for again.",
+        "behaviour/test_broken_upstreams.py::test_silence_is_a_timeout_and_the_upstream_is_told",
+        "behaviour/test_broken_upstreams.py::test_a_flood_is_cut_off",
+        "behaviour/test_broken_upstreams.py::"
+        "test_an_answer_cut_off_is_said_and_not_asked_for_again",
+        "behaviour/test_broken_upstreams.py::test_garbage_is_a_violation_of_that_call",
+        "behaviour/test_broken_upstreams.py::test_a_status_is_told_and_not_tried_again",
+        "behaviour/test_broken_upstreams.py::test_a_redirected_call_goes_nowhere",
+        "behaviour/test_broken_upstreams_lost.py::test_where_nobody_listens_nothing_is_executed",
+        "behaviour/test_broken_upstreams_lost.py::"
+        "test_a_child_that_is_killed_under_a_call_is_a_disconnection",
+        "behaviour/test_broken_upstreams_lost.py::"
+        "test_lines_of_a_child_that_are_no_messages_harm_no_call",
     ),
     _promise(
         "H1-stdio-stop",
@@ -460,6 +766,44 @@ REQUIREMENTS = (
         "A caller of one era is served by an upstream of the other, without what its own era does not know.",
         "behaviour/test_mcp_legacy.py::test_results_lose_what_only_the_other_era_knows",
         "contracts/test_http_legacy.py::test_a_modern_caller_of_a_legacy_upstream_is_served_in_a_session",
+    ),
+    _promise(
+        "H1-matrix",
+        "product H1; mcp.md 2",
+        "Every feature crosses between clients and upstreams of every kind, or fails in the stated way.",
+        "matrix/test_matrix.py::test_a_feature_crosses",
+        "matrix/test_matrix.py::test_the_table_and_what_is_tried_are_the_same",
+    ),
+    _promise(
+        "H1-older-revisions",
+        "mcp.md 2, row 19",
+        "Clients of older revisions get nothing that is younger than they are.",
+        "matrix/test_older_revisions.py::test_content_that_is_younger_than_the_client_becomes_text",
+        "matrix/test_older_revisions.py::test_icons_are_left_out_before_2025_11_25",
+        "matrix/test_older_revisions.py::test_nothing_is_elicited_before_2025_06_18",
+        "matrix/test_older_revisions.py::test_lists_and_results_have_nothing_that_only_the_modern_era_knows",
+    ),
+    _promise(
+        "H1-crosstalk",
+        "mcp.md 7, 3",
+        "Clients that share an upstream session, with the same ids and tokens, hear only what is theirs.",
+        "behaviour/test_crosstalk.py::test_nothing_of_a_thousand_interleaved_calls_reaches_the_wrong_client",
+        "behaviour/test_crosstalk.py::test_questions_of_calls_at_the_same_time_reach_their_own_client_where_streams_are_shared",
+    ),
+    _promise(
+        "H1-conformance",
+        "product H1; mcp.md 4",
+        "The protocol's own conformance kit finds nothing, with Portico as server and as client.",
+        "conformance/test_conformance.py::"
+        "test_every_check_of_every_revision_is_passed_through_portico",
+        "conformance/test_conformance.py::test_what_reaches_an_upstream_is_what_a_client_may_send",
+    ),
+    _promise(
+        "H1-conformance-told",
+        "product H1",
+        "A check of the kit that fails, or is missing, is named and fails the run.",
+        "conformance/test_conformance.py::test_a_failed_check_is_named",
+        "conformance/test_conformance.py::test_a_count_that_is_off_is_wrong",
     ),
     _promise(
         "H2-choose",
@@ -561,6 +905,26 @@ REQUIREMENTS = (
         "design 7",
         "`portico up` starts with nothing configured, takes what it is given as an upstream, and says where it serves.",
         "behaviour/test_command_line.py::test_up_registers_what_it_was_given_and_says_where_it_serves",
+    ),
+    _promise(
+        "H3-any-input",
+        "product H3",
+        "No bytes on a connection and no request, header field, token or file make Portico fall over.",
+        "fuzz/test_fuzz.py::test_a_kept_input_does_no_harm",
+        "fuzz/test_fuzz.py::test_an_input_made_of_kept_ones_does_no_harm",
+        "fuzz/test_fuzz.py::test_every_folder_of_kept_inputs_belongs_to_a_target",
+    ),
+    _promise(
+        "H3-bounded-input",
+        "product H3",
+        "Inputs that are made to cost much cost no more time and room than others of their size.",
+        "fuzz/test_bounds.py::test_reading_takes_time_in_proportion",
+        "fuzz/test_bounds.py::test_a_value_that_is_referred_to_is_not_written_out_without_end",
+        "fuzz/test_bounds.py::test_what_is_said_for_many_operations_is_looked_at_once_or_refused",
+        "fuzz/test_bounds.py::test_a_key_beyond_all_names_is_refused",
+        "fuzz/test_bounds.py::test_patterns_that_take_long_to_compile_are_left_out",
+        "fuzz/test_bounds.py::test_a_stream_in_small_pieces_takes_no_more_room_than_it_is_long",
+        "fuzz/test_bounds.py::test_what_strangers_ask_for_is_not_kept_however_much_they_ask",
     ),
     _promise(
         "H5-openapi",
@@ -718,6 +1082,19 @@ REQUIREMENTS = (
         "behaviour/test_plan_apply.py::test_the_first_start_makes_one_administrators_key",
     ),
     _promise(
+        "P1-key-scope",
+        "design 7",
+        "A key that is limited to virtual servers does not administer.",
+        "behaviour/test_hub.py::test_a_key_limited_to_virtual_servers_does_not_administer",
+    ),
+    _promise(
+        "P1-revoked-late",
+        "design 3",
+        "A revocation is seen though the database failed when it was first looked for.",
+        "behaviour/test_control.py::test_a_revocation_is_seen_though_the_database_failed_meanwhile",
+        "behaviour/test_plan_apply.py::test_keys_are_revoked_before_their_principal_is_deleted",
+    ),
+    _promise(
         "P1-processes",
         "design 7",
         "What can start a process is for platform administrators.",
@@ -765,6 +1142,14 @@ REQUIREMENTS = (
         "behaviour/test_compile.py::test_a_grant_on_default_opens_no_other_virtual_server",
     ),
     _promise(
+        "P2-follows",
+        "design 1",
+        "What serves follows the stores and listings, whatever fails on the way.",
+        "behaviour/test_control.py::test_a_listing_that_comes_after_a_change_of_the_configuration_serves",
+        "behaviour/test_control.py::test_a_compile_that_crashes_leaves_the_old_state_serving",
+        "behaviour/test_control.py::test_a_tenant_without_any_object_left_has_nothing_running",
+    ),
+    _promise(
         "P6-validate",
         "product P6",
         "Mistakes in portico.yaml are reported with line and column, and what was probably meant.",
@@ -808,6 +1193,8 @@ REQUIREMENTS = (
         "design 7",
         "A changed file is applied while Portico runs; a bad one leaves the old state serving.",
         "behaviour/test_configuration_followed.py::test_a_changed_file_is_applied_and_a_bad_one_changes_nothing",
+        "behaviour/test_configuration_followed.py::test_a_file_that_goes_is_missed_once_and_followed_when_it_is_back",
+        "behaviour/test_configuration_followed.py::test_a_change_while_it_starts_is_not_missed",
     ),
     _promise(
         "P6-export",
@@ -851,6 +1238,13 @@ REQUIREMENTS = (
         "behaviour/test_command_line.py::test_plan_and_apply_and_export_agree",
     ),
     _promise(
+        "P6-sentences",
+        "design 7",
+        "What a command cannot do it says in a sentence, with the exit status for that.",
+        "behaviour/test_command_line.py::test_what_cannot_be_done_is_said_in_a_sentence",
+        "behaviour/test_command_line.py::test_every_command_answers_in_json",
+    ),
+    _promise(
         "D1-stores",
         "product D1",
         "SQLite and PostgreSQL pass the same contract suite on real servers.",
@@ -888,6 +1282,12 @@ REQUIREMENTS = (
         "behaviour/test_pipeline.py::test_the_entry_says_how_the_call_ended",
         "behaviour/test_pipeline.py::test_a_provider_that_crashes_is_recorded_as_failed",
         "behaviour/test_pipeline.py::test_a_call_that_is_given_up_tells_the_provider_and_is_recorded",
+    ),
+    _promise(
+        "O1-soak",
+        "design 2 and 4",
+        "Failing upstreams and clients that leave cost no memory, socket, child or parked call, and no entry.",
+        "behaviour/test_soak.py::test_clients_and_upstreams_that_fail_at_random_leave_nothing_behind",
     ),
     _promise(
         "O1-neutral",
@@ -981,6 +1381,13 @@ REQUIREMENTS = (
         "behaviour/test_record.py::test_checkpoints_go_to_sinks_and_hold_a_copy_of_the_record_to_account",
     ),
     _promise(
+        "O2-nothing-to-verify",
+        "design 4",
+        "A record that is not there, or held against what is no checkpoint, is never called intact.",
+        "behaviour/test_command_line.py::test_a_record_is_never_called_intact_against_what_is_no_checkpoint",
+        "behaviour/test_command_line.py::test_what_cannot_be_done_is_said_in_a_sentence",
+    ),
+    _promise(
         "O2-checkpoints",
         "design 4",
         "Signed checkpoints chain over all writers.",
@@ -1038,8 +1445,39 @@ REQUIREMENTS = (
         "product O5",
         "Log lines are plain or JSON and hold no secret.",
         "behaviour/test_telemetry.py::test_no_secret_reaches_a_log_line",
+        "behaviour/test_telemetry.py::test_what_children_write_is_shown_without_the_secrets_they_were_given",
         "behaviour/test_telemetry.py::test_json_lines_hold_fields_with_their_types",
         "behaviour/test_telemetry.py::test_a_plain_line_is_one_line",
+    ),
+    _promise(
+        "H1-lanes",
+        "design 2",
+        "Both lanes give the same bytes and the same record.",
+        "behaviour/test_lanes.py::test_both_lanes_answer_alike_and_record_alike",
+        "behaviour/test_lanes.py::test_requests_on_one_connection_are_answered_in_their_order",
+        "behaviour/test_lanes.py::test_a_session_takes_the_fast_lane_too",
+        "behaviour/test_lanes.py::test_a_client_that_hangs_up_in_either_lane_has_its_call_cancelled_upstream",
+        "behaviour/test_lanes.py::test_a_legacy_client_cancels_in_either_lane",
+    ),
+    _promise(
+        "H1-front",
+        "design 2",
+        "A connection costs no more than its limits allow, and is told why it is turned away.",
+        "behaviour/test_front.py::test_a_head_that_never_ends_is_given_up",
+        "behaviour/test_front.py::test_a_head_that_is_too_large_is_refused",
+        "behaviour/test_front.py::test_a_body_that_stands_still_is_given_up",
+        "behaviour/test_front.py::test_a_large_body_is_judged_before_it_comes",
+        "behaviour/test_front.py::test_a_client_that_never_reads_is_hung_up_on",
+        "behaviour/test_front.py::test_an_idle_connection_is_closed_without_a_word",
+        "behaviour/test_front.py::test_what_is_no_http_is_refused",
+        "behaviour/test_front.py::test_refusals_of_the_front_are_counted",
+    ),
+    _promise(
+        "D6-drain",
+        "product D6",
+        "Told to stop, Portico answers what is under way, turns away what is new, and then goes.",
+        "behaviour/test_drain.py::test_a_call_under_way_is_answered_and_new_ones_are_turned_away",
+        "behaviour/test_drain.py::test_with_nothing_under_way_it_ends_at_once",
     ),
     _promise(
         "O5-bench",

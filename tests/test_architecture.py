@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grimp
+import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -151,13 +152,17 @@ def test_no_file_names_a_registry_or_a_path_of_some_machine() -> None:
     assert found == []
 
 
+LOCKS = ("requirements.lock", "requirements-fuzz.lock")
+
+
 def locked() -> dict[str, str]:
-    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in LOCKS)
     return dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE))
 
 
-def test_the_lock_holds_versions_and_hashes_and_no_address() -> None:
-    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", LOCKS)
+def test_the_lock_holds_versions_and_hashes_and_no_address(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
     assert "://" not in text
     assert not re.search(r"^\s*--(?!hash=sha256:[0-9a-f]{64})", text, re.MULTILINE)
     without_hash = re.findall(r"^\S+==[^\\\n]+\n(?! +--hash)", text, re.MULTILINE)
@@ -170,7 +175,7 @@ def direct_dependencies() -> list[str]:
     return [
         *project["dependencies"],
         *(line for lines in extras for line in lines),
-        *PROJECT["dependency-groups"]["dev"],
+        *(line for lines in PROJECT["dependency-groups"].values() for line in lines),
         *PROJECT["build-system"]["requires"],
     ]
 

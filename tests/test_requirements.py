@@ -11,7 +11,7 @@ import pytest
 from tests.requirements import CAPABILITIES, REQUIREMENTS, Requirement
 
 TESTS = Path(__file__).parent
-SHOWING = ("behaviour", "clients", "contracts", "properties")
+SHOWING = ("behaviour", "clients", "conformance", "contracts", "fuzz", "matrix", "properties")
 """Folders whose tests show promised behaviour."""
 
 

@@ -36,6 +36,7 @@ class ScriptedUpstream:
         """Opening waits for it."""
         self.gate.set()
         self.error: Exception | None = None
+        self.watch_error: Exception | None = None
         self.answer: Behaviour = lambda request: Result(
             raw({"content": [{"type": "text", "text": request.name}]})
         )
@@ -71,6 +72,8 @@ class ScriptedUpstream:
 
     async def watch(self, uris: frozenset[str]) -> frozenset[str]:
         self.watched.append(uris)
+        if self.watch_error is not None:
+            raise self.watch_error
         return uris
 
     async def close(self) -> None:

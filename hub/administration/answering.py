@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +23,7 @@ from hub.errors import (
     PorticoError,
 )
 from hub.passage import Admitted
+from mcp_wire.wellformed import UNREADABLE
 
 _REASONS: Final[Mapping[type, RefusalReason]] = {
     ConfigurationError: "invalid",
@@ -92,7 +94,14 @@ def refusal_of(error: PorticoError) -> Refusal:
 
 def _plain(params: Mapping[str, Raw]) -> dict[str, Any]:
     """Parameters as plain values; the body's members stand beside the others and yield to them."""
-    values = {name: json.loads(bytes(value)) for name, value in params.items()}
+    try:
+        values = {
+            name: json.loads(bytes(value), parse_float=_finite) for name, value in params.items()
+        }
+    except UNREADABLE as error:
+        raise ConfigurationError(
+            "The body is JSON with numbers or nesting beyond bounds."
+        ) from error
     body = values.pop("body", {})
     if not isinstance(body, dict):
         raise ConfigurationError("The body must be an object.")
@@ -100,3 +109,10 @@ def _plain(params: Mapping[str, Raw]) -> dict[str, Any]:
     if twice:
         raise ConfigurationError(f"'{twice[0]}' in the body differs from the one in the path.")
     return {**body, **values}
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(f"{text} is out of range")
+    return number

@@ -58,8 +58,12 @@ _FILTERS: Final = (
     "alwaysAllow",
     "autoApprove",
 )
-_COMMENT: Final = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
-_TRAILING_COMMA: Final = re.compile(r'("(?:\\.|[^"\\\n])*")|,(?=\s*[}\]])')
+_MAX_NUMBER: Final = 1_000_000_000
+"""Whole numbers of a file can be larger than any of ours; such a time is refused as too long."""
+_TEXT: Final = r'("(?:\\.|[^"\\\n])*"?)'
+_COMMENT: Final = re.compile(_TEXT + r"|//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
+_TRAILING_COMMA: Final = re.compile(_TEXT + r"|,(?=\s*[}\]])", re.DOTALL)
+"""What is not closed reaches to its line's or the text's end, so that nothing is looked at twice."""
 
 
 def parse_foreign(text: str, filename: str = "") -> Any:
@@ -74,7 +78,7 @@ def parse_foreign(text: str, filename: str = "") -> Any:
         return _yaml(text, filename)
     if suffix in ("json", "jsonc") or text.lstrip("\ufeff \t\r\n").startswith("{"):
         return _json(text, filename or "the file")
-    if re.search(r"(?m)^\s*\[mcp_servers\b", text):
+    if re.search(r"(?m)^[ \t]*\[mcp_servers\b", text):
         return _toml(text, filename or "the file")
     return _yaml(text, filename or "the file")
 
@@ -182,7 +186,7 @@ def _timeout(entry: Mapping[str, Any], dialect: _Dialect) -> dict[str, float]:
     value = entry.get(dialect.timeout)
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
         return {}
-    seconds = float(value) * dialect.timeout_unit_s
+    seconds = float(min(value, _MAX_NUMBER)) * dialect.timeout_unit_s
     return {"timeout_s": seconds, "timeout_cap_s": max(600.0, seconds)}
 
 
@@ -212,15 +216,21 @@ def _text(change: Callable[[str, Surroundings], str], value: Any, around: Surrou
 def _json(text: str, filename: str) -> Any:
     text = text.removeprefix("\ufeff")
     with suppress(ValueError, RecursionError):
-        return json.loads(text)
+        return _sound(json.loads(text))
     plain = _COMMENT.sub(_without_comment, text)
     plain = _TRAILING_COMMA.sub(lambda match: match[1] or "", plain)
     try:
-        return json.loads(plain)
+        return _sound(json.loads(plain))
     except json.JSONDecodeError as error:
         raise ConfigurationError(f"{filename}:{error.lineno}:{error.colno}: {error.msg}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{filename}: is not JSON that can be read") from error
+
+
+def _sound(value: Any) -> Any:
+    """The value itself. Raises ValueError where half a surrogate pair stands for a character."""
+    json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def _without_comment(match: re.Match[str]) -> str:
@@ -231,8 +241,10 @@ def _without_comment(match: re.Match[str]) -> str:
 def _toml(text: str, filename: str) -> Any:
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{filename}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{filename}: is not TOML that can be read") from error
 
 
 def _yaml(text: str, filename: str) -> Any:

@@ -15,7 +15,7 @@ from hub.domain.desired import UpstreamSpec
 
 MAX_NAME: Final = 48
 
-_BRACED: Final = re.compile(r"\$\{(?:(env|input):)?([A-Za-z_][A-Za-z0-9_.-]*)(?::-([^}]*))?\}")
+_BRACED: Final = re.compile(r"\$\{(?:(env|input):)?([A-Za-z_][A-Za-z0-9_.-]*)(?::-([^{}]*))?\}")
 _WHOLE: Final = re.compile(
     rf"(?:([A-Za-z][A-Za-z0-9-]*) )?(?:{_BRACED.pattern}|\$([A-Za-z_][A-Za-z0-9_]*))"
 )

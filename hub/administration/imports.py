@@ -5,9 +5,11 @@ documents.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import anyio.to_thread
 from msgspec.structs import replace
 from pydantic import Field
 
@@ -91,7 +93,8 @@ async def import_upstreams(
     path = Path(request.path) if request.path else None
     if path is not None and not is_platform(principal):
         path = Path(path.name)
-    imported = read_foreign(request.text, path=path, prefer=request.prefer)
+    read = partial(read_foreign, request.text, path=path, prefer=request.prefer)
+    imported = await anyio.to_thread.run_sync(read)
     return await keep_imported(desk, principal, tenant, imported, dry_run=request.dry_run)
 
 

@@ -1,12 +1,12 @@
 """What runs: state of the hub and its upstreams, what is exposed, and why somebody may use it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 from pydantic import Field
 
 from hub.administration import objects
-from hub.administration.desk import Desk, Named, Nothing, Shape
+from hub.administration.desk import Desk, Named, Nothing, Running, Shape
 from hub.config.suggestions import did_you_mean
 from hub.domain.call import DEFAULT_VIRTUAL_SERVER
 from hub.domain.catalog import KINDS, UpstreamStatus, VirtualServer
@@ -18,27 +18,6 @@ from hub.snapshot import TenantSnapshot
 
 _BYTES_PER_TOKEN = 4
 """A rule of thumb for JSON in English; models differ."""
-
-
-class Running(Protocol):
-    """The hub under way, as far as administrators look into it."""
-
-    @property
-    def url(self) -> str:
-        """Where it serves, without a path; empty when it does not."""
-        ...
-
-    def tenant(self, name: str) -> TenantSnapshot | None:
-        """What serves for a tenant now."""
-        ...
-
-    async def refresh(self, tenant: str, upstream: str) -> UpstreamStatus:
-        """Connect where needed, list anew, and say how it went."""
-        ...
-
-    def logs(self, tenant: str, upstream: str) -> Sequence[str]:
-        """What its children wrote to standard error lately, oldest first."""
-        ...
 
 
 class StatusOfUpstream(Shape):

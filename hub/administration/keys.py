@@ -19,7 +19,7 @@ from hub.domain.call import DEFAULT_TENANT, DEFAULT_VIRTUAL_SERVER
 from hub.domain.desired import KeySpec, PrincipalSpec
 from hub.domain.principal import Principal
 from hub.errors import ConfigurationError, ConflictError, DataDirectoryError, NotFoundError
-from hub.identity.api_keys import digest_of, new_key
+from hub.identity.api_keys import digest_of, is_well_formed, new_key
 from hub.stores.objects import Change, Stored
 
 ADMIN: Final = "admin"
@@ -143,8 +143,9 @@ async def rotate_key(
 async def ensure_admin_key(desk: Desk, file: Path) -> bool:
     """On the first start, make the administrator and write its key to ``file`` (mode 0600).
 
-    Does nothing, and returns False, when that was done before. Raises DataDirectoryError when the
-    file cannot be written.
+    Does nothing, and returns False, when that was done before. A key that is in the file already,
+    of a start that broke off or of another store, is made good here as well. Raises
+    DataDirectoryError when the file cannot be written.
     """
     if any(key.bootstrap for key in await desk.keys.list(DEFAULT_TENANT)):
         return False
@@ -152,9 +153,11 @@ async def ensure_admin_key(desk: Desk, file: Path) -> bool:
     if principal_named(stored, ADMIN) is None:
         admin = PrincipalSpec(name=ADMIN, kind="service", roles=(PLATFORM,))
         await objects.put(desk, DEFAULT_TENANT, admin)
-    key = new_key()
-    # Written before it is good: a start that breaks off here makes another one the next time.
-    _write_private(file, f"{key}\n")
+    key = _private_key_in(file)
+    if key is None:
+        key = new_key()
+        # Written before it is good: a start that breaks off here makes it good the next time.
+        _write_private(file, f"{key}\n")
     spec = _key_spec(desk, key, DEFAULT_TENANT, ADMIN)
     await desk.keys.add(replace(spec, bootstrap=True))
     await desk.written()
@@ -261,6 +264,17 @@ def _shown(key: KeySpec, now: str) -> KeyObject:
         expires_at=key.expires_at,
         revoked_at=key.revoked_at,
     )
+
+
+def _private_key_in(file: Path) -> str | None:
+    """The key in a file that nobody else could read; None where there is none."""
+    try:
+        if file.stat().st_mode & 0o077:
+            return None
+        key = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return key if is_well_formed(key) else None
 
 
 def _write_private(file: Path, text: str) -> None:

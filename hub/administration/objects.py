@@ -49,14 +49,17 @@ async def edit(desk: Desk, tenant: str, decide: Edit) -> Stored:
     return stored
 
 
-async def put(desk: Desk, tenant: str, spec: Spec) -> StoredObject:
-    """Add an object or replace it.
+async def put(
+    desk: Desk, tenant: str, spec: Spec, check: Callable[[Stored], None] = lambda _: None
+) -> StoredObject:
+    """Add an object or replace it; ``check`` may refuse, given what there is.
 
     Raises ConfigurationError when it names what does not exist, ConflictError when a file owns it.
     """
     at = desk.timestamp()
 
     def decide(stored: Stored) -> Change:
+        check(stored)
         key = (noun_of(spec), spec.name)
         before = stored.objects.get(key)
         if before is not None:
@@ -70,21 +73,32 @@ async def put(desk: Desk, tenant: str, spec: Spec) -> StoredObject:
     return StoredObject(spec, changed_at=at)
 
 
-async def delete(desk: Desk, tenant: str, noun: Noun, name: str) -> StoredObject:
-    """Remove an object; returns what it was.
+async def delete(
+    desk: Desk,
+    tenant: str,
+    noun: Noun,
+    name: str,
+    check: Callable[[Stored], None] = lambda _: None,
+) -> StoredObject:
+    """Remove an object, unless ``check`` refuses; returns what it was.
 
     Raises NotFoundError, and ConflictError when a file owns it or others refer to it.
     """
     at = desk.timestamp()
 
     def decide(stored: Stored) -> Change:
-        item = find(stored, noun, name)
-        refuse_file_owned((noun, name), item)
-        check_unused(stored, (noun, name))
+        check(stored)
+        check_removable(stored, noun, name)
         return Change(remove=((noun, name),), at=at)
 
     stored = await edit(desk, tenant, decide)
     return stored.objects[noun, name]
+
+
+def check_removable(stored: Stored, noun: Noun, name: str) -> None:
+    """Raises NotFoundError, and ConflictError when a file owns it or others refer to it."""
+    refuse_file_owned((noun, name), find(stored, noun, name))
+    check_unused(stored, (noun, name))
 
 
 def find(stored: Stored, noun: Noun, name: str) -> StoredObject:

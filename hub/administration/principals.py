@@ -56,25 +56,35 @@ async def put_principal(
     """Add or replace a principal. Raises ForbiddenError, ConfigurationError, ConflictError."""
     given = request.model_dump(exclude={"name"})
     spec = principal_spec(request.name, PrincipalSection(**given), "api")
-    before = await desk.objects.load(tenant)
-    check_principal(principal, spec, principal_named(before, request.name))
-    await objects.put(desk, tenant, spec)
+
+    def check(stored: Stored) -> None:
+        check_principal(principal, spec, principal_named(stored, request.name))
+
+    await objects.put(desk, tenant, spec, check)
     return await get_principal(desk, principal, tenant, Named(name=request.name))
 
 
 async def delete_principal(
     desk: Desk, principal: Principal, tenant: str, request: Named
 ) -> Nothing:
-    """Remove a principal and revoke its keys. Raises NotFoundError, ForbiddenError, ConflictError."""
+    """Remove a principal and revoke its keys. Raises NotFoundError, ForbiddenError, ConflictError.
+
+    The keys go first: where it breaks off, none is left for a principal of that name to come.
+    """
+
+    def check(stored: Stored) -> None:
+        check_principal(principal, principal_named(stored, request.name))
+
     stored = await desk.objects.load(tenant)
-    check_principal(principal, principal_named(stored, request.name))
-    await objects.delete(desk, tenant, "principal", request.name)
+    check(stored)
+    objects.check_removable(stored, "principal", request.name)
     for key in await desk.keys.list(tenant):
         if key.principal == request.name and key.revoked_at is None:
             await desk.keys.limit(
                 tenant, key.id, expires_at=key.expires_at, revoked_at=desk.timestamp()
             )
             desk.revoked(key.id)
+    await objects.delete(desk, tenant, "principal", request.name, check)
     return Nothing()
 
 

@@ -1,7 +1,6 @@
 """Taking entries on the event loop: room reserved before, one write per turn after."""
 
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Awaitable
 from datetime import datetime
 
 from hub.audit.clipping import encode_entry
@@ -35,25 +34,30 @@ class Appender:
         """Keep room for the largest entry until the one of this call comes. Raises RecordUnavailable."""
         if self._durability.obstacle:
             raise RecordUnavailable(self._durability.obstacle)
-        self._reserved.add(call)
+        reserved = self._reserved
+        reserved.add(call)
+        if len(reserved) * LARGEST_LINE_BYTES + self._queued_bytes <= self._log.room_bytes:
+            return
         try:
             self._need(0)
         except RecordUnavailable:
-            self._reserved.discard(call)
+            reserved.discard(call)
             raise
 
-    def append(self, entry: Entry) -> Awaitable[None]:
+    def append(self, entry: Entry) -> "Future[None]":
         """Take an entry. Without a reservation it must find room beside what others reserved."""
         waiting: Future[None] = self._loop.create_future()
         content = encode_entry(entry)
         size_bytes = len(content) + FRAME_BYTES
         if entry.outcome != "intent":
             self._reserved.discard(entry.call)
-        try:
-            self._need(size_bytes)
-        except RecordUnavailable as error:
-            waiting.set_exception(error)
-            return waiting
+        needed = len(self._reserved) * LARGEST_LINE_BYTES + self._queued_bytes + size_bytes
+        if needed > self._log.room_bytes:
+            try:
+                self._need(size_bytes)
+            except RecordUnavailable as error:
+                waiting.set_exception(error)
+                return waiting
         if not self._queue:
             self._loop.call_soon(self.flush)
         self._queue.append(("entry", content))
@@ -91,7 +95,7 @@ class Appender:
     def _need(self, size_bytes: int) -> None:
         """Room for so much, for what is queued and for all that is reserved, or RecordUnavailable."""
         needed = len(self._reserved) * LARGEST_LINE_BYTES + self._queued_bytes + size_bytes
-        if self._log.has_room(needed):
+        if needed <= self._log.room_bytes:
             return
         if self._loop.time() < self._refused_until:
             raise RecordUnavailable(self._refusal)

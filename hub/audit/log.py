@@ -109,9 +109,10 @@ class ChainLog:
         """The number of the last line."""
         return self._sequence
 
-    def has_room(self, size_bytes: int) -> bool:
-        """Whether so much can be written without asking the disk for more."""
-        return self._position + self._seal_room + size_bytes <= self._allocated
+    @property
+    def room_bytes(self) -> int:
+        """How much can be written without asking the disk for more."""
+        return self._allocated - self._position - self._seal_room
 
     def make_room(self, size_bytes: int) -> None:
         """Take so much of the disk, and some ahead. Raises RecordUnavailable when it is not there."""

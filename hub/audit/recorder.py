@@ -74,7 +74,8 @@ class Recorder:
         self._now = now
         self._store = store
         self._sinks = sinks
-        self._digests = Digests(digest_key)
+        self.digest = Digests(digest_key).digest
+        """See :meth:`hub.audit.digests.Digests.digest`."""
         self._aggregates = Aggregates()
         self._maker = CheckpointMaker(record, signer, now)
         self._disk = anyio.Lock()
@@ -94,7 +95,7 @@ class Recorder:
             raise RecordUnavailable(_CLOSED)
         self._appender.reserve(call)
 
-    def append(self, entry: Entry) -> Awaitable[None]:
+    def append(self, entry: Entry) -> asyncio.Future[None]:
         """Take the entry at once; what is returned completes when it is durable.
 
         Awaiting it raises RecordUnavailable when the entry could not be kept.
@@ -104,10 +105,6 @@ class Recorder:
             closed.set_exception(RecordUnavailable(_CLOSED))
             return closed
         return self._appender.append(entry)
-
-    def digest(self, tenant: str, content: bytes) -> str:
-        """The keyed digest that stands for content in an entry: 32 hexadecimal digits."""
-        return self._digests.digest(tenant, content)
 
     def refused_before_identify(self, source: str, reason: str) -> None:
         """Count a request that was turned down before it was a call; recorded once a minute.

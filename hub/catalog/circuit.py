@@ -37,6 +37,11 @@ class Circuit:
         """How long until the next probe."""
         return 0.0 if self._until is None else max(0.0, self._until - self._clock())
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether the last request succeeded, so that another success is no news."""
+        return not self._failures and self._until is None and not self._probing
+
     def admits(self) -> bool:
         """Whether a request may be sent now; one admitted while the circuit is open is the probe."""
         if self._until is None:

@@ -6,7 +6,7 @@ mended, what cannot be used is left out with its reason, and neither touches any
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +23,10 @@ from mcp_wire.headers import (
 )
 from mcp_wire.jsonrpc import decode_members, raw
 from mcp_wire.revisions import MODERN_REVISIONS
+from mcp_wire.wellformed import UNREADABLE
+
+MAX_DEPTH: Final = 200
+"""Levels of a definition; so deep, whatever reads it later has the stack for it."""
 
 MAX_VARIABLES: Final = 32
 """Expressions in a URI template; matching takes time in proportion."""
@@ -93,7 +97,7 @@ def read_listing(listing: UpstreamListing, before: Definitions | None) -> Steps[
             key = _key(listing, kind, definition)
             try:
                 described = before.judged(key) if before is not None else None
-                described = described or _judge(listing, kind, definition)
+                described = described or _judged(listing, kind, definition)
                 judged[key] = described
                 if described.name in named:
                     raise Unfit("an earlier definition has the same name")
@@ -110,13 +114,21 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _judged(listing: UpstreamListing, kind: Kind, received: Raw) -> Described:
+    """As :func:`_judge`; what no later reader could take is unfit as well."""
+    try:
+        return _judge(listing, kind, received)
+    except UNREADABLE as error:
+        raise Unfit("it cannot be read and written again") from error
+
+
 def _judge(listing: UpstreamListing, kind: Kind, received: Raw) -> Described:
     value, repeated = _read(received)
     changes = _MENDERS[kind](value)
     changes.update(_mended_members(value))
     annotated = kind == "tool" and _may_hold_annotation(bytes(received))
     if annotated:
-        schema = changes.get("inputSchema", value["inputSchema"])
+        schema = changes["inputSchema"] if "inputSchema" in changes else value["inputSchema"]
         problem = find_invalid_param_header(schema)
         if problem is not None:
             changes["inputSchema"] = _without_headers(listing, schema, problem)
@@ -154,7 +166,25 @@ def _read(received: Raw) -> tuple[dict[str, Any], bool]:
         raise Unfit("it cannot be read as JSON") from error
     if not isinstance(value, dict):
         raise Unfit("it is no object")
+    text = bytes(received)
+    if text.count(b"{") + text.count(b"[") > MAX_DEPTH and _is_too_deep(value):
+        raise Unfit(f"it is nested deeper than {MAX_DEPTH} levels")
     return value, repeated
+
+
+def _is_too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [item for container in level for item in _items_of(container)]
+        if not level:
+            return False
+    return True
+
+
+def _items_of(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _encoded(received: Raw, value: dict[str, Any], changes: dict[str, Any] | None) -> Raw:
@@ -300,7 +330,7 @@ def _key(listing: UpstreamListing, kind: Kind, definition: Raw) -> bytes:
 def _label(kind: Kind, definition: Raw, number: int) -> str:
     try:
         name = msgspec.json.decode(decode_members(definition)[NAME_MEMBERS[kind]], type=str)
-    except (KeyError, msgspec.DecodeError, RecursionError):
+    except (KeyError, *UNREADABLE):
         return f"#{number}"
     return repr(name[:80])
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final, Protocol, Self, runtime_checkable
 
 from connectors.errors import Unreachable
-from connectors.outcome import Event, Failure, Outcome, Result
+from connectors.outcome import Ask, Event, Failure, Outcome, Result
 from connectors.protocol import Connector, Credential, Listing, Request, ServerIdentity
 from hub.catalog.circuit import Circuit
 
@@ -28,6 +28,8 @@ class GuardedConnector:
     def __init__(self, upstream: str, connector: Connector, circuit: Circuit) -> None:
         self.upstream = upstream
         self.circuit = circuit
+        self.send = connector.invoke
+        """Sends a request whatever the circuit says."""
         self._connector = connector
         self._in_flight = 0
         self._idle: Callable[[], None] | None = None
@@ -47,7 +49,7 @@ class GuardedConnector:
 
     def invoke(self, request: Request, credential: Credential) -> Outcome:
         """See :meth:`connectors.protocol.Connector.invoke`."""
-        return GuardedOutcome(self, lambda: self._connector.invoke(request, credential))
+        return GuardedOutcome(self, request, credential)
 
     async def watch(self, uris: frozenset[str]) -> frozenset[str]:
         """See :meth:`connectors.protocol.Connector.watch`."""
@@ -72,13 +74,15 @@ class GuardedConnector:
 class GuardedOutcome:
     """The outcome of one request; its end tells the circuit how the upstream is doing."""
 
-    __slots__ = ("_events", "_guard", "_over", "_send")
+    __slots__ = ("_credential", "_events", "_guard", "_over", "_request", "_take")
 
-    def __init__(self, guard: GuardedConnector, send: Callable[[], Outcome]) -> None:
+    def __init__(self, guard: GuardedConnector, request: Request, credential: Credential) -> None:
         self._guard = guard
-        self._send = send
+        self._request = request
+        self._credential = credential
         self._events: Outcome | None = None
         self._over = False
+        self._take: Callable[[Event | None], None] | None = None
 
     def __aiter__(self) -> Self:
         return self
@@ -90,20 +94,48 @@ class GuardedOutcome:
             if not self._guard.circuit.admits():
                 self._over = True
                 return _left_alone(self._guard)
-            self._events = self._send()
+            self._events = self._guard.send(self._request, self._credential)
             self._guard.count(1)
         event = await self._events.__anext__()
+        self._note(event)
         if isinstance(event, Result | Failure):
-            self._end(event)
             # A generator lets go of what it holds only when it is closed.
             await self._events.aclose()
         return event
+
+    def first(self, take: Callable[[Event | None], None]) -> None:
+        """See :class:`connectors.outcome.Prompt`."""
+        if self._over or not self._guard.circuit.admits():
+            self._over = True
+            take(_left_alone(self._guard))
+            return
+        self._events = self._guard.send(self._request, self._credential)
+        self._guard.count(1)
+        ask = getattr(self._events, "first", None)
+        if ask is None:
+            take(None)
+            return
+        self._take = take
+        ask(self._took)
+
+    def _took(self, event: Event | None) -> None:
+        if event is not None:
+            self._note(event)
+        take, self._take = self._take, None
+        if take is not None:
+            take(event)
 
     async def aclose(self) -> None:
         """Give up; see :class:`connectors.outcome.Outcome`."""
         self._end(None)
         if self._events is not None:
             await self._events.aclose()
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, Result | Failure):
+            self._end(event)
+        elif isinstance(event, Ask) and not self._guard.circuit.is_sound:
+            self._guard.circuit.succeeded()  # it may wait for its caller for long, and it is there
 
     def _end(self, event: Result | Failure | None) -> None:
         if self._over:
@@ -116,7 +148,7 @@ class GuardedOutcome:
             circuit.given_up()
         elif isinstance(event, Failure) and _counts(event):
             circuit.failed()
-        else:
+        elif not circuit.is_sound:
             circuit.succeeded()
         self._guard.count(-1)
 
@@ -149,9 +181,13 @@ class NoConnector:
         """Raises Unreachable with the reason."""
         raise Unreachable(self._reason)
 
-    async def invoke(self, request: Request, credential: Credential) -> AsyncGenerator[Event]:
+    def invoke(self, request: Request, credential: Credential) -> Outcome:
         """Fails at once."""
         del request, credential
+        return self.fail()
+
+    async def fail(self) -> AsyncGenerator[Event]:
+        """The outcome of every request."""
         yield Failure("unreachable", self._reason)
 
     async def watch(self, uris: frozenset[str]) -> frozenset[str]:

@@ -9,7 +9,7 @@ import anyio
 from msgspec import Struct
 
 from connectors.errors import ConnectorError
-from connectors.protocol import Change, Connector, Listing, OnChange, ServerIdentity
+from connectors.protocol import Change, Connector, Listing, OnChange, Rooted, ServerIdentity
 from hub.catalog.circuit import Circuit
 from hub.catalog.guarded import GuardedConnector, NoConnector
 from hub.domain.catalog import UpstreamListing, UpstreamState, UpstreamStatus
@@ -85,11 +85,13 @@ class LiveUpstream:
         listing: UpstreamListing | None,
         listed: Callable[["LiveUpstream", bool], None],
         updated: Callable[["LiveUpstream", str], None],
+        completed: Callable[[str, str], None],
     ) -> None:
         """``listing``: the last known good one from before.
 
         ``listed`` hears of each attempt and whether it changed the listing, ``updated`` of the URI
-        of each watched resource that has new content.
+        of each watched resource that has new content, ``completed`` of elicitations that are settled:
+        whose conversation it was, and the id.
         """
         self.tenant = tenant
         self.spec = spec
@@ -107,6 +109,7 @@ class LiveUpstream:
         self._around = around
         self._listed = listed
         self._updated = updated
+        self._completed = completed
         self._circuit = Circuit(around.clock, around.jitter, self._circuit_opened)
         self._live = False
         self._error = ""
@@ -117,8 +120,13 @@ class LiveUpstream:
         self._waiting: list[anyio.Event] = []
         self._watched: frozenset[str] = frozenset()
         self._watch = anyio.Event()
+        self._asked: frozenset[str] = frozenset()
+        """Resources that the upstream was last asked to tell of, and those it agreed to."""
+        self._honoured: frozenset[str] = frozenset()
+        self._was_asked = anyio.Event()
         self._scope = anyio.CancelScope()
         self._is_made = True
+        self._rooted: Rooted | None = None
         self.connector = GuardedConnector(spec.name, self._connected(), self._circuit)
         if self.tried:
             self.ready.set()
@@ -142,9 +150,11 @@ class LiveUpstream:
                 while True:
                     waiting, self._waiting = self._waiting, []
                     self._wanted = anyio.Event()
-                    await self._attempt()
-                    for one in waiting:
-                        one.set()
+                    try:
+                        await self._attempt()
+                    finally:
+                        for one in waiting:
+                            one.set()
                     await self._rest()
 
     async def end(self) -> None:
@@ -176,6 +186,17 @@ class LiveUpstream:
         if uris != self._watched:
             self._watched = uris
             self._watch.set()
+
+    def roots_changed(self, affinity: str) -> None:
+        """Tell its conversations with these callers that their roots changed."""
+        if self._rooted is not None:
+            self._rooted.roots_changed(affinity)
+
+    async def watched(self) -> frozenset[str]:
+        """The resources whose updates it agreed to announce; waits until it was asked."""
+        while self._asked != self._watched and self.spec.enabled:
+            await self._was_asked.wait()
+        return self._honoured
 
     def adopt(self, listing: UpstreamListing) -> None:
         """Take over what the replica that refreshes has listed."""
@@ -245,16 +266,24 @@ class LiveUpstream:
         while True:
             await self._watch.wait()
             self._watch = anyio.Event()
+            wanted, honoured = self._watched, frozenset[str]()
             try:
                 with anyio.fail_after(ATTEMPT_S):
-                    await self.connector.watch(self._watched)
+                    honoured = await self.connector.watch(wanted)
             except (ConnectorError, TimeoutError) as error:
                 # It is asked again when the upstream is back.
                 logger.info("resources of %s cannot be watched: %s", self.spec.name, error)
+            except Exception:
+                logger.exception("resources of %s could not be watched", self.spec.name)
+            self._asked, self._honoured = wanted, honoured
+            self._was_asked.set()
+            self._was_asked = anyio.Event()
 
     def _changed(self, change: Change) -> None:
         if change.what == "resource":
             self._updated(self, change.uri)
+        elif change.what == "elicitation":
+            self._completed(change.affinity, change.uri)
         elif change.what != "closed":
             self._wanted.set()
         elif self._failures == 0:
@@ -311,6 +340,7 @@ class LiveUpstream:
             self._is_made = False
             return NoConnector(str(error))
         self._is_made = True
+        self._rooted = made if isinstance(made, Rooted) else None
         return made
 
     def _is_news(self, identity: ServerIdentity, listing: Listing) -> bool:

@@ -4,6 +4,7 @@ What the caller may not use has no part in a ranking: neither in how rare a word
 definitions are on average. A search therefore reads the same whether a denied tool exists or not.
 """
 
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +13,6 @@ from heapq import nsmallest
 from typing import Any, Final, Literal
 
 import anyio
-import msgspec
 from msgspec import Struct
 
 from hub.catalog.steps import Steps, in_slices
@@ -40,7 +40,7 @@ _WHOLE_NAME: Final = 10.0
 
 _MAX_QUERY_WORDS: Final = 32
 _MAX_TEXT: Final = 4000
-"""Characters of one description that are looked at."""
+"""Characters of one description, or of a query, that are looked at."""
 
 _TOKEN: Final = re.compile(r"[^\W_]{1,64}")
 _INNER: Final = re.compile(
@@ -103,7 +103,7 @@ class ToolIndex:
         count, length = self._visible(view)
         average = length / count if count else 1.0
         scores: dict[str, float] = {}
-        for word in list(dict.fromkeys(words_of(query)))[:_MAX_QUERY_WORDS]:
+        for word in list(dict.fromkeys(words_of(query[:_MAX_TEXT])))[:_MAX_QUERY_WORDS]:
             yield
             found = [name for name in self._postings.get(word, ()) if view.allows(tools[name].bit)]
             rarity = math.log(1 + (count - len(found) + 0.5) / (len(found) + 0.5))
@@ -179,7 +179,8 @@ def index_of(server: VirtualServer, before: ToolIndex | None) -> Steps[ToolIndex
 
 def read_tool(exposure: Exposure) -> Words:
     """The words of a tool's exposed definition."""
-    definition = msgspec.json.decode(exposure.fragment)
+    # Not msgspec: for a number like 1e400, which definitions may hold, it would refuse them all.
+    definition = json.loads(exposure.fragment)
     weights: dict[str, float] = {}
     for text, weight in _fields(exposure.name, exposure.capability.upstream, definition):
         for word in words_of(text[:_MAX_TEXT]):

@@ -68,6 +68,7 @@ class Upstreams:
         self._tenants: dict[str, dict[str, LiveUpstream]] = {}
         self._listings_changed = listings_changed
         self._resource_updated = resource_updated
+        self._completed: Callable[[str, str], None] = lambda _session, _elicitation: None
         self._tasks: TaskGroup | None = None
         self._lock = anyio.Lock()
         snapshots.on_swap(lambda _, new: self._served(new))
@@ -131,6 +132,11 @@ class Upstreams:
         left_s = max((FIRST_LISTING_S + one.began_s - now_s for one in awaited), default=0.0)
         return self._first(awaited, left_s) if left_s > 0 else None
 
+    def reached(self, tenant: str, upstream: str) -> LiveUpstream | None:
+        """An upstream with its specification and what reaches it; None for one that is gone."""
+        tenants = self._tenants.get(tenant)
+        return None if tenants is None else tenants.get(upstream)
+
     def connector(self, tenant: str, upstream: str) -> Connector:
         """What reaches an upstream; one that is gone or left alone fails with ``unreachable``."""
         found = self._tenants.get(tenant, {}).get(upstream)
@@ -171,6 +177,21 @@ class Upstreams:
         if found is not None:
             found.watch(uris)
 
+    def on_completion(self, listener: Callable[[str, str], None]) -> None:
+        """Have ``listener`` told of elicitations that are settled: whose conversation, and the id."""
+        self._completed = listener
+
+    def roots_changed(self, tenant: str, principal: str, session: str) -> None:
+        """Tell upstreams, each in its own conversation with this legacy session, of changed roots."""
+        for name, upstream in self._tenants.get(tenant, {}).items():
+            own = f"{tenant}/{principal}" if self.isolates(tenant, name) else session
+            upstream.roots_changed(own)
+
+    async def watched(self, tenant: str, upstream: str) -> frozenset[str]:
+        """The resources whose updates an upstream agreed to announce, once it was asked."""
+        found = self._tenants.get(tenant, {}).get(upstream)
+        return await found.watched() if found is not None else frozenset()
+
     def _apply(
         self,
         running: dict[str, LiveUpstream],
@@ -191,6 +212,7 @@ class Upstreams:
             listing=known.listing if known is not None else stored,
             listed=self._listed,
             updated=lambda one, uri: self._resource_updated(tenant, one.spec.name, uri),
+            completed=lambda session, elicitation: self._completed(session, elicitation),
         )
         self._start(running[spec.name])
         if known is not None:

@@ -4,23 +4,29 @@ Both ways are the same requests through the same pipeline, with the key from the
 """
 
 import importlib
+import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx2
 
 from hub.cli.printing import EXIT_ERROR, EXIT_REFUSED, fail
-from hub.data_directory import holder_of
+from hub.config.references import resolve
+from hub.data_directory import Holder, holder_of, remembered_store
 
 _REFUSED_STATUS = frozenset((401, 403, 409))
+_LOOKS = 100
+_LOOK_AGAIN_S = 0.1
 
 
 class Administration:
     """Requests to the admin API. A problem ends the command with its text."""
 
-    def __init__(self, client: httpx2.AsyncClient, *, in_process: bool) -> None:
+    def __init__(self, client: httpx2.AsyncClient, key_file: Path, *, in_process: bool) -> None:
+        self._key_file = key_file
         self.client = client
         """The client itself, for requests beside the admin API."""
         self.in_process = in_process
@@ -47,33 +53,65 @@ class Administration:
     async def _request(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Any = None
     ) -> Any:
-        try:
-            response = await self.client.request(
-                method, f"/api{path}", params=dict(query or {}), json=body
-            )
-        except httpx2.ConnectError:
-            fail("The hub that holds the data directory does not answer; is it shutting down?")
+        response = await self.client.request(
+            method, f"/api{path}", params=dict(query or {}), json=body
+        )
         if not response.is_success:
             problem = _problem_in(response)
             code = EXIT_REFUSED if response.status_code in _REFUSED_STATUS else EXIT_ERROR
-            fail(problem.get("detail") or problem.get("title") or response.reason_phrase, code=code)
+            told = problem.get("detail") or problem.get("title") or response.reason_phrase
+            if response.status_code == httpx2.codes.UNAUTHORIZED:
+                told += f" It is the one in {self._key_file}; put an administrator's key there."
+            fail(told, code=code)
         return response.json() if response.content else None
 
 
 @asynccontextmanager
-async def administration(data: Path) -> AsyncIterator[Administration]:
-    """The admin API of ``data``: over HTTP when a hub runs there, else in process."""
-    holder = holder_of(data)
-    if holder is not None and holder.url:
+async def administration(data: Path, *, upstreams: bool = False) -> AsyncIterator[Administration]:
+    """The admin API of ``data``: over HTTP when a hub runs there, else in process.
+
+    ``upstreams``: what is asked needs them, so that they run in process too, until the end.
+    """
+    holder = await serving(data)
+    if holder is not None:
         async with _client(holder.url, _key_in(data), None) as client:
-            yield Administration(client, in_process=False)
+            try:
+                yield Administration(client, _key_file(data), in_process=False)
+            except httpx2.TransportError:
+                fail("The hub that holds the data directory does not answer; is it shutting down?")
         return
     # The application is heavy: it is loaded when no running hub can be asked.
     app = importlib.import_module("hub.app")
-    async with app.composed(app.Settings(data=data)) as hub:
+    written = remembered_store(data)
+    store_url = resolve(written, os.environ) if written is not None else None
+    settings = app.Settings(data=data, store_url=store_url)
+    async with app.composed(settings) as hub, AsyncExitStack() as stack:
+        if upstreams:
+            await stack.enter_async_context(hub.control.running())
+            await stack.enter_async_context(hub.upstreams.running())
         transport = httpx2.ASGITransport(hub.asgi)
         async with _client("http://127.0.0.1", _key_in(data), transport) as client:
-            yield Administration(client, in_process=True)
+            yield Administration(client, _key_file(data), in_process=True)
+
+
+async def serving(data: Path) -> Holder | None:
+    """The process that serves ``data``; None when nobody holds it.
+
+    One that starts, or another command that works on the data itself, is waited for. Ends the
+    command when that takes longer than 10 s.
+    """
+    holder = holder_of(data)
+    for _ in range(_LOOKS):
+        if holder is None or holder.url:
+            break
+        await anyio.sleep(_LOOK_AGAIN_S)
+        holder = holder_of(data)
+    else:
+        fail(
+            f"{data} is held by {holder}, which serves no URL; end it, start 'portico up' in its "
+            "place, or choose another directory with --data."
+        )
+    return holder
 
 
 def _problem_in(response: httpx2.Response) -> Any:
@@ -83,11 +121,16 @@ def _problem_in(response: httpx2.Response) -> Any:
     return {"title": f"{response.status_code} {response.reason_phrase}"}
 
 
+def _key_file(data: Path) -> Path:
+    return data / "admin.key"
+
+
 def _key_in(data: Path) -> str:
+    file = _key_file(data)
     try:
-        return (data / "admin.key").read_text(encoding="utf-8").strip()
+        return file.read_text(encoding="utf-8").strip()
     except OSError as error:
-        fail(f"The administrator's key cannot be read: {error}.")
+        fail(f"{file} cannot be read: {error.strerror}. Put an administrator's key there.")
 
 
 def _client(url: str, key: str, transport: httpx2.AsyncBaseTransport | None) -> httpx2.AsyncClient:

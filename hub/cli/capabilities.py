@@ -73,7 +73,7 @@ def call(
         fail(f"The arguments are not a JSON object: {error}", code=EXIT_USAGE)
 
     async def work() -> Any:
-        async with administration(data_of(data)) as admin:
+        async with administration(data_of(data), upstreams=True) as admin:
             return await call_tool(admin.client, virtual_server, tool, parsed, key)
 
     answer = run(work)
@@ -135,6 +135,8 @@ def connect(
             return await admin.get("/status")
 
     status = run(work)
+    if not status["url"]:
+        fail("No hub is running here, so there is no URL yet: portico up")
     path = "/mcp" if virtual_server == "default" else f"/v/{virtual_server}/mcp"
     shown = snippet(client, status["url"] + path, key=key)
     if json:

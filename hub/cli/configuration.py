@@ -9,6 +9,7 @@ import typer
 from hub.cli.administration import administration
 from hub.cli.options import Data, Json, data_of, run
 from hub.cli.printing import EXIT_ERROR, EXIT_REFUSED, note, say, show_json
+from hub.cli.targets import text_of
 
 File = Annotated[
     Path, typer.Argument(help="The configuration file.", exists=True, dir_okay=False, readable=True)
@@ -84,7 +85,7 @@ def export(data: Data = None, json: Json = False) -> None:
 
 
 def _ask(verb: str, file: Path, data: Path | None, **options: bool) -> Any:
-    body = {"text": file.read_text(encoding="utf-8"), "path": str(file.absolute()), **options}
+    body = {"text": text_of(file), "path": str(file.absolute()), **options}
 
     async def work() -> Any:
         async with administration(data_of(data)) as admin:

@@ -9,7 +9,11 @@ from hub.cli.administration import administration
 from hub.cli.options import Data, Json, data_of, run
 from hub.cli.printing import note, say, show_json, show_table
 
-key = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke, rotate.")
+key = typer.Typer(
+    no_args_is_help=True,
+    help="API keys: create, list, revoke, rotate.",
+    epilog="Start with: portico key create --principal ci-bot",
+)
 Id = Annotated[str, typer.Argument(help="Identifier of the key, as listed.")]
 
 
@@ -69,7 +73,7 @@ def list_(data: Data = None, json: Json = False) -> None:
 
 
 @key.command()
-def revoke(key_id: Id, data: Data = None) -> None:
+def revoke(key_id: Id, data: Data = None, json: Json = False) -> None:
     """Make a key void at once; open streams it opened are closed.
 
     Example: portico key revoke k_3f9a
@@ -78,9 +82,12 @@ def revoke(key_id: Id, data: Data = None) -> None:
     async def work() -> None:
         async with administration(data_of(data)) as admin:
             await admin.delete(f"/keys/{quote(key_id, safe='')}")
-        say(f"Revoked {key_id}.")
 
     run(work)
+    if json:
+        show_json({"revoked": key_id})
+    else:
+        say(f"Revoked {key_id}.")
 
 
 @key.command()

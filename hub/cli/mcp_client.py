@@ -50,8 +50,10 @@ async def _request(
     headers: Mapping[str, str],
 ) -> dict[str, Any]:
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": _META}}
+    # A tool may take as long as its upstream's settings allow, which the hub sees to.
     response = await client.post(
         path,
+        timeout=httpx2.Timeout(None, connect=10.0),
         content=msgspec.json.encode(body),
         headers={
             "Content-Type": "application/json",

@@ -9,6 +9,10 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import anyio
 import typer
 
+from hub.cli.printing import fail
+from hub.data_directory import default_path
+from hub.errors import PorticoError
+
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -23,10 +27,7 @@ Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs
 
 def data_of(data: Path | None) -> Path:
     """The data directory in force: as given, else below the user's own data (XDG)."""
-    if data is not None:
-        return data.expanduser().absolute()
-    home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(home).expanduser() / "portico"
+    return default_path(os.environ) if data is None else data.expanduser().absolute()
 
 
 P = ParamSpec("P")
@@ -34,11 +35,19 @@ R = TypeVar("R")
 
 
 def run(work: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run an async command to its end. What ends it is raised as it is, not in groups."""
+    """Run an async command to its end. What ends it is raised as it is, not in groups.
+
+    What Portico cannot do ends the command with its sentence.
+    """
     try:
         return anyio.run(partial(work, *args, **kwargs), backend_options={"use_uvloop": True})
+    except PorticoError as error:
+        fail(str(error))
     except BaseExceptionGroup as group:
-        raise _first(group) from group
+        first = _first(group)
+        if isinstance(first, PorticoError):
+            fail(str(first))
+        raise first from group
 
 
 def _first(error: BaseException) -> BaseException:

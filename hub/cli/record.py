@@ -1,6 +1,7 @@
 """Commands about the record: ``portico audit tail | search | verify | export``."""
 
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,14 +11,20 @@ from msgspec import to_builtins
 
 from hub.audit.export import export as export_record
 from hub.audit.reading import Filters
-from hub.audit.signatures import last_checkpoint_in, read_public_keys
+from hub.audit.signatures import Checkpoint, last_checkpoint_in, read_public_keys
 from hub.audit.verify import verify as verify_record
 from hub.cli.administration import administration
 from hub.cli.options import Data, Json, data_of, run
-from hub.cli.printing import EXIT_REFUSED, say, show_json, show_table
+from hub.cli.printing import EXIT_REFUSED, EXIT_USAGE, fail, say, show_json, show_table
+from hub.errors import PorticoError
+from hub.vault.key_ring import FILE_NAME as RING_FILE
 from hub.vault.key_ring import load_or_create
 
-audit = typer.Typer(no_args_is_help=True, help="The record: look, verify, export.")
+audit = typer.Typer(
+    no_args_is_help=True,
+    help="The record: look, verify, export.",
+    epilog="Start with: portico audit tail",
+)
 
 Principal = Annotated[str | None, typer.Option(help="Calls of this principal.")]
 Capability = Annotated[str | None, typer.Option(help="Calls on this exposed name.")]
@@ -112,12 +119,10 @@ def verify(
     Example: portico audit verify --against checkpoint.json
     """
     directory = data_of(data)
-    if public_key is not None:
-        keys = read_public_keys(public_key.read_bytes())
-    else:
-        keys = load_or_create(directory, datetime.now(UTC)).public_keys()
-    checkpoint = last_checkpoint_in(against.read_bytes()) if against is not None else None
-    report = verify_record(directory / "record", public_keys=keys, against=checkpoint)
+    record = _record_in(directory)
+    keys = _public_keys(directory, public_key)
+    checkpoint = _checkpoint_in(against) if against is not None else None
+    report = verify_record(record, public_keys=keys, against=checkpoint)
     if json:
         show_json({"intact": report.intact, **to_builtins(report)})
     else:
@@ -146,8 +151,48 @@ def export(
     filters = Filters(
         principal=principal or "",
         capability=capability or "",
-        since=datetime.fromisoformat(since) if since else None,
-        until=datetime.fromisoformat(until) if until else None,
+        since=_moment(since),
+        until=_moment(until),
     )
-    for line in export_record(data_of(data) / "record", filters):
+    for line in export_record(_record_in(data_of(data)), filters):
         sys.stdout.buffer.write(line)
+
+
+def _record_in(directory: Path) -> Path:
+    """Where the record is kept. Where there is none, nothing was looked at, and that is said."""
+    record = directory / "record"
+    if not record.is_dir():
+        fail(f"There is no record in {directory}; name its data directory with --data.")
+    return record
+
+
+def _public_keys(directory: Path, pem: Path | None) -> tuple[bytes, ...]:
+    if pem is None:
+        if not (directory / RING_FILE).exists():
+            fail(f"{directory} has no {RING_FILE}; name the keys that signed with --public-key.")
+        try:
+            return load_or_create(directory, datetime.now(UTC)).public_keys()
+        except PorticoError as error:
+            fail(str(error))
+    try:
+        return read_public_keys(pem.read_bytes())
+    except ValueError as error:
+        fail(f"{pem} is no file of public keys: {error}.", code=EXIT_USAGE)
+
+
+def _checkpoint_in(file: Path) -> Checkpoint:
+    found = last_checkpoint_in(file.read_bytes().rstrip(b"\n") + b"\n")
+    if found is None:
+        fail(f"{file} does not end with a checkpoint.", code=EXIT_USAGE)
+    return found
+
+
+def _moment(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    moment = None
+    with suppress(ValueError):
+        moment = datetime.fromisoformat(text)
+    if moment is None or moment.tzinfo is None:
+        fail(f"'{text}' is no time with a zone: 2026-11-21T09:00:00Z.", code=EXIT_USAGE)
+    return moment

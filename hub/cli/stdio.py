@@ -6,10 +6,8 @@ from typing import Annotated
 import httpx2
 import typer
 
+from hub.cli.administration import serving
 from hub.cli.options import Data, data_of, run
-from hub.cli.printing import fail
-from hub.data_directory import holder_of
-from hub.errors import PorticoError
 
 
 def stdio(
@@ -26,17 +24,14 @@ def stdio(
     Example: portico stdio --virtual-server dev
     """
     directory = data_of(data)
-    holder = holder_of(directory)
-    try:
-        if holder is not None and holder.url:
-            path = "/mcp" if virtual_server == "default" else f"/v/{virtual_server}/mcp"
-            run(_relay, holder.url + path, key)
-        else:
-            # The application is heavy; a bridge does without it.
-            process = importlib.import_module("hub.process")
-            run(process.run_on_streams, process.Options(data=directory), virtual_server, key)
-    except PorticoError as error:
-        fail(str(error))
+    holder = run(serving, directory)
+    if holder is not None:
+        path = "/mcp" if virtual_server == "default" else f"/v/{virtual_server}/mcp"
+        run(_relay, holder.url + path, key)
+    else:
+        # The application is heavy; a bridge does without it.
+        process = importlib.import_module("hub.process")
+        run(process.run_on_streams, process.Options(data=directory), virtual_server, key)
 
 
 async def _relay(url: str, key: str | None) -> None:

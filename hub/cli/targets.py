@@ -28,6 +28,17 @@ class UpstreamTarget(Struct, frozen=True):
     """As in the configuration file: ``url`` or ``command``."""
 
 
+def text_of(file: Path) -> str:
+    """The text of a file that was named. Ends the command when it is none."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror}.")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        fail(f"{file}:{line}: is not UTF-8.")
+
+
 def parse_target(words: Sequence[str]) -> FileTarget | UpstreamTarget:
     """Read the words after ``add`` or ``up``; at least one is given.
 
@@ -45,9 +56,12 @@ def parse_target(words: Sequence[str]) -> FileTarget | UpstreamTarget:
 
 
 def _name_of_url(url: str) -> str:
-    host = urlsplit(url).hostname or "upstream"
+    parts = urlsplit(url)
+    host = parts.hostname or "upstream"
+    if host == "localhost" or host.replace(".", "").isdigit() or ":" in host:
+        return _legal(f"{host}-{parts.port}" if parts.port else host)
     labels = [label for label in host.split(".") if label not in ("www", "mcp", "api")]
-    return _legal(labels[0] if labels and not host.replace(".", "").isdigit() else host)
+    return _legal(labels[0] if labels else host)
 
 
 def _name_of_command(words: Sequence[str]) -> str:

@@ -10,9 +10,9 @@ import typer
 
 from hub.cli.connecting import snippet
 from hub.cli.options import Data, Json, data_of, run
-from hub.cli.printing import EXIT_USAGE, fail, note, say, show_json
-from hub.cli.targets import FileTarget, parse_target
-from hub.errors import PorticoError
+from hub.cli.printing import EXIT_USAGE, fail, say, show_json
+from hub.cli.targets import FileTarget, parse_target, text_of
+from hub.telemetry.logs import LogLevel
 
 _FIRST_TOOLS = 8
 
@@ -32,7 +32,9 @@ def up(
         int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
+    log_level: Annotated[
+        LogLevel | None, typer.Option(help="The least important messages; else the file's.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Start Portico and serve until Ctrl-C.
@@ -55,12 +57,7 @@ def up(
         log_level=log_level,
         target=_read(target) if target else None,
     )
-    try:
-        run(process.run_until_stopped, options, partial(_tell, json=json))
-    except PorticoError as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"Cannot listen there: {error.strerror}. Choose another port with --port.")
+    run(process.run_until_stopped, options, partial(_tell, json=json))
 
 
 def _read(words: list[str]) -> Any:
@@ -69,10 +66,7 @@ def _read(words: list[str]) -> Any:
     if isinstance(target, FileTarget):
         if not target.path.is_file():
             fail(f"There is no file '{target.path}'.", code=EXIT_USAGE)
-        return {
-            "text": target.path.read_text(encoding="utf-8"),
-            "path": str(target.path.absolute()),
-        }
+        return {"text": text_of(target.path), "path": str(target.path.absolute())}
     return {"name": target.name, "spec": target.spec}
 
 
@@ -91,8 +85,6 @@ def _tell(started: Any, *, json: bool) -> None:
         say(f"  {name}")
     if len(started.tools) > _FIRST_TOOLS:
         say(f"  … and {len(started.tools) - _FIRST_TOOLS} more: portico list")
-    for warning in started.warnings:
-        note(f"warning: {warning}")
     say()
     say("Connect Claude Code:")
     say(f"  {snippet('claude-code', started.url).command}")

@@ -8,8 +8,8 @@ import typer
 
 from hub.cli.administration import Administration, administration
 from hub.cli.options import Data, Json, data_of, run
-from hub.cli.printing import EXIT_ERROR, EXIT_USAGE, fail, note, say, show_json
-from hub.cli.targets import FileTarget, parse_target
+from hub.cli.printing import EXIT_ERROR, EXIT_REFUSED, EXIT_USAGE, fail, note, say, show_json
+from hub.cli.targets import FileTarget, UpstreamTarget, parse_target, text_of
 
 Name = Annotated[str, typer.Argument(help="Name of the upstream.")]
 Target = Annotated[
@@ -53,17 +53,33 @@ async def add_target(admin: Administration, words: list[str], name: str | None) 
     if isinstance(target, FileTarget):
         if not target.path.is_file():
             fail(f"There is no file '{target.path}'.", code=EXIT_USAGE)
-        text = target.path.read_text(encoding="utf-8")
-        imported = await admin.post("/imports", {"text": text, "path": str(target.path.absolute())})
+        body = {"text": text_of(target.path), "path": str(target.path.absolute())}
+        imported = await admin.post("/imports", body)
         for remark in imported.get("notes", ()):
             note(f"{remark['name']}: {remark['message']}")
         return [upstream["name"] for upstream in imported["upstreams"]]
     chosen = name or target.name
+    if name is None and await _is_there(admin, target):
+        return [chosen]
     await admin.put(f"/upstreams/{quote(chosen, safe='')}", target.spec)
     return [chosen]
 
 
-def remove(name: Name, data: Data = None) -> None:
+async def _is_there(admin: Administration, target: UpstreamTarget) -> bool:
+    """Whether it is registered already. Ends the command when another one has its name."""
+    listed = (await admin.get("/upstreams"))["upstreams"]
+    found = next((item for item in listed if item["name"] == target.name), None)
+    if found is None:
+        return False
+    if any(found.get(key) != value for key, value in target.spec.items()):
+        fail(
+            f"There is another upstream '{target.name}' already; choose a name with --name.",
+            code=EXIT_REFUSED,
+        )
+    return True
+
+
+def remove(name: Name, data: Data = None, json: Json = False) -> None:
     """Forget an upstream and everything that was listed from it.
 
     Example: portico remove orders
@@ -72,9 +88,9 @@ def remove(name: Name, data: Data = None) -> None:
     async def work() -> None:
         async with administration(data_of(data)) as admin:
             await admin.delete(f"/upstreams/{quote(name, safe='')}")
-        say(f"Removed {name}.")
 
     run(work)
+    _show({"removed": name}, f"Removed {name}.", json=json)
 
 
 def enable(name: Name, data: Data = None, json: Json = False) -> None:
@@ -98,7 +114,7 @@ def refresh(name: Name, data: Data = None, json: Json = False) -> None:
 
     Example: portico refresh orders
     """
-    status = _ask(name, "refresh", data)
+    status = _ask(name, "refresh", data, upstreams=True)
     _show(status, describe(status), json=json)
 
 
@@ -107,7 +123,7 @@ def try_out(name: Name, data: Data = None, json: Json = False) -> None:
 
     Example: portico test orders
     """
-    status = _ask(name, "test", data)
+    status = _ask(name, "test", data, upstreams=True)
     _show(status, describe(status), json=json)
     if status["state"] != "live":
         raise typer.Exit(EXIT_ERROR)
@@ -130,9 +146,9 @@ def logs(name: Name, data: Data = None, json: Json = False) -> None:
     run(work)
 
 
-def _ask(name: str, verb: str, data: Path | None) -> Any:
+def _ask(name: str, verb: str, data: Path | None, *, upstreams: bool = False) -> Any:
     async def work() -> Any:
-        async with administration(data_of(data)) as admin:
+        async with administration(data_of(data), upstreams=upstreams) as admin:
             return await admin.post(f"/upstreams/{quote(name, safe='')}/{verb}")
 
     return run(work)

@@ -176,7 +176,11 @@ def _absolute_reference(value: str, base: Path) -> str:
 
 
 def _absolute(path: str, base: Path) -> str:
-    return os.path.normpath(base / Path(path).expanduser())
+    try:
+        expanded = Path(path).expanduser()
+    except RuntimeError:  # '~name' of nobody here; whoever opens it will say so
+        expanded = Path(path)
+    return os.path.normpath(base / expanded)
 
 
 def _include(section: IncludeSection) -> Include:

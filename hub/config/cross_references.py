@@ -4,12 +4,13 @@ Works on plain values and tolerates every wrong type in them, so that these prob
 the same run as those of the sections themselves.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from hub.config.section_checks import Finding
-from hub.config.suggestions import did_you_mean
+from hub.config.suggestions import Suggestions
 from hub.domain.call import DEFAULT_VIRTUAL_SERVER
 from hub.domain.principal import ANONYMOUS
 
@@ -19,6 +20,9 @@ Known = Mapping[str, frozenset[str]]
 """Names that exist beside the document, by section: ``{"upstreams": {"files"}}``."""
 
 NOTHING: Final[Known] = {}
+MAX_WILD: Final = 200
+"""In includes with more patterns than these, overrides are not looked for."""
+_WILD: Final = re.compile(r"[*?\[]")
 
 
 def check_references(document: Any, known: Known = NOTHING) -> Iterator[Finding]:
@@ -27,26 +31,32 @@ def check_references(document: Any, known: Known = NOTHING) -> Iterator[Finding]
         section: frozenset(_mapping(document, section)) | known.get(section, frozenset())
         for section in ("upstreams", "principals", "groups", "virtual_servers")
     }
+    suggestions = Suggestions()
     yield from _reserved(document)
-    yield from _memberships(document, names)
+    yield from _memberships(document, names, suggestions)
     for server, section in _mapping(document, "virtual_servers").items():
-        yield from _includes(("virtual_servers", server, "include"), section, names["upstreams"])
-    yield from _grants(document, names)
+        path = ("virtual_servers", server, "include")
+        yield from _includes(path, section, names["upstreams"], suggestions)
+    yield from _grants(document, names, suggestions)
 
 
 def unmatched_overrides(document: Any) -> Iterator[Finding]:
     """Overrides of what their include does not take: allowed, and without effect."""
+    suggestions = Suggestions()
     for server, section in _mapping(document, "virtual_servers").items():
         for index, include in enumerate(_items(section, "include")):
-            patterns = [
+            patterns = {
                 pattern
                 for kind in ("tools", "resources", "prompts")
                 for pattern in _words(include, kind)
-            ]
+            }
+            wild = [pattern for pattern in patterns if _WILD.search(pattern)]
+            if not patterns or len(wild) > MAX_WILD:
+                continue
             for key in _mapping(include, "override"):
-                if patterns and not any(fnmatchcase(key, pattern) for pattern in patterns):
+                if key not in patterns and not any(fnmatchcase(key, one) for one in wild):
                     path = ("virtual_servers", server, "include", index, "override", key)
-                    hint = did_you_mean(key, patterns)
+                    hint = suggestions.of(key, patterns)
                     yield Finding(path, f"is not among what is included{hint}")
 
 
@@ -66,17 +76,21 @@ def _reserved(document: Any) -> Iterator[Finding]:
         yield Finding(path, "'default' is /mcp and holds every exposure; include belongs elsewhere")
 
 
-def _memberships(document: Any, names: Known) -> Iterator[Finding]:
+def _memberships(document: Any, names: Known, suggestions: Suggestions) -> Iterator[Finding]:
     for group, section in _mapping(document, "groups").items():
         path = ("groups", group, "members")
-        yield from _listed(path, section, "principal", names["principals"])
+        yield from _listed(path, section, "principal", names["principals"], suggestions)
     for principal, section in _mapping(document, "principals").items():
         path = ("principals", principal, "groups")
-        yield from _listed(path, section, "group", names["groups"])
+        yield from _listed(path, section, "group", names["groups"], suggestions)
 
 
 def _listed(
-    path: tuple[str, str, str], section: Any, noun: str, known: Iterable[str]
+    path: tuple[str, str, str],
+    section: Any,
+    noun: str,
+    known: frozenset[str],
+    suggestions: Suggestions,
 ) -> Iterator[Finding]:
     seen: set[str] = set()
     for index, name in enumerate(_items(section, path[-1])):
@@ -85,18 +99,19 @@ def _listed(
         if name in seen:
             yield Finding((*path, index), f"{noun} '{name}' is listed twice")
         elif name not in known:
-            yield Finding((*path, index), f"unknown {noun} '{name}'{did_you_mean(name, known)}")
+            hint = suggestions.of(name, known)
+            yield Finding((*path, index), f"unknown {noun} '{name}'{hint}")
         seen.add(name)
 
 
 def _includes(
-    path: tuple[str, str, str], section: Any, upstreams: Iterable[str]
+    path: tuple[str, str, str], section: Any, upstreams: frozenset[str], suggestions: Suggestions
 ) -> Iterator[Finding]:
     exposed: dict[str, tuple[str | int, ...]] = {}
     for index, include in enumerate(_items(section, "include")):
         upstream = include.get("upstream") if isinstance(include, Mapping) else None
         if isinstance(upstream, str) and upstream not in upstreams:
-            hint = did_you_mean(upstream, upstreams)
+            hint = suggestions.of(upstream, upstreams)
             yield Finding((*path, index, "upstream"), f"unknown upstream '{upstream}'{hint}")
         for key, override in _mapping(include, "override").items():
             name = override.get("name") if isinstance(override, Mapping) else None
@@ -108,7 +123,7 @@ def _includes(
             exposed.setdefault(name.lower(), here)
 
 
-def _grants(document: Any, names: Known) -> Iterator[Finding]:
+def _grants(document: Any, names: Known, suggestions: Suggestions) -> Iterator[Finding]:
     servers = names["virtual_servers"] | {DEFAULT_VIRTUAL_SERVER}
     seen: set[str] = set()
     for index, grant in enumerate(_items(document, "grants")):
@@ -121,7 +136,7 @@ def _grants(document: Any, names: Known) -> Iterator[Finding]:
         ):
             name = grant.get(key)
             if isinstance(name, str) and name not in known:
-                hint = did_you_mean(name, known)
+                hint = suggestions.of(name, known)
                 yield Finding(("grants", index, key), f"unknown {noun} '{name}'{hint}")
         identity = _identity(grant)
         if identity in seen:

@@ -50,7 +50,7 @@ def load(
 
     root = read(text.removeprefix("\ufeff"), report)
     if root is None:
-        return Loaded(None, tuple(problems))
+        return Loaded(None, _sorted(problems))
     document = root.plain()
     file: PorticoFile | None = None
     try:
@@ -83,7 +83,9 @@ def literal_secrets(document: Any) -> Iterator[Finding]:
                     yield Finding(("upstreams", name, section, key), _advice(variable))
         for index, word in enumerate(_list(_get(upstream, "command"))):
             flag, _, value = word.partition("=") if isinstance(word, str) else ("", "", "")
-            if isinstance(word, str) and looks_secret(flag.lstrip("-"), value or ""):
+            if isinstance(word, str) and (
+                looks_secret(flag.lstrip("-"), value) or looks_secret("", word)
+            ):
                 message = "looks like a secret; programs read those from 'env', not from arguments"
                 yield Finding(("upstreams", name, "command", index), message)
     url = _get(_get(document, "store"), "url")

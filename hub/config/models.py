@@ -121,6 +121,11 @@ class ServerSection(Section):
     trusted_proxies: tuple[Annotated[Line, AfterValidator(_network)], ...] = Field(
         (), description="Networks whose Forwarded and X-Forwarded-* headers are believed."
     )
+    fast_lane: Flag = Field(
+        True,
+        description="Whether simple calls are answered on the shorter of two ways that give the "
+        "same answers.",
+    )
 
     @property
     def is_loopback(self) -> bool:

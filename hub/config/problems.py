@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hub.config.models import FINDINGS, LINE_PATTERN, NAME_PATTERN, TEXT_PATTERN
-from hub.config.suggestions import did_you_mean, known_keys
+from hub.config.suggestions import Suggestions, did_you_mean, known_keys
 from hub.config.yaml_source import Node, Path
 
 _SPOKEN_BOOLEANS: Final = frozenset(("yes", "no", "on", "off", "y", "n", "true", "false"))
@@ -48,6 +48,7 @@ def model_problems(
     error: ValidationError, model: type[BaseModel], *, file: str = "", root: Node | None = None
 ) -> Iterator[Problem]:
     """What pydantic found, reworded, with the positions that ``root`` knows."""
+    suggestions = Suggestions()
     for item in error.errors(include_url=False):
         of_key = item["loc"][-1:] == ("[key]",)
         path = _path(item["loc"])
@@ -58,7 +59,7 @@ def model_problems(
             continue
         if item["type"] == "extra_forbidden":
             of_key = True
-            message = "unknown key" + did_you_mean(str(path[-1]), known_keys(model, path[:-1]))
+            message = "unknown key" + suggestions.of(str(path[-1]), known_keys(model, path[:-1]))
         else:
             word = _WORDS.get(item["type"])
             message = word(item["input"], context) if word else _lower(item["msg"])

@@ -12,6 +12,7 @@ from hub.config.texts import header_name_fault, variable_name_fault
 EXPOSED_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,48}")
 EXPOSED_NAME_RULE: Final = "an exposed name has letters, digits, '_' and '-', at most 48 of them"
 
+_BEARABLE: Final = 1e15
 _KINDS: Final = ("command", "url", "openapi")
 _ONLY_FOR: Final[Mapping[str, tuple[str, ...]]] = {
     "env": ("command",),
@@ -112,10 +113,14 @@ def _twice(given: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _limits(given: Mapping[str, Any]) -> Iterator[Finding]:
     timeout, cap = given.get("timeout_s", 60.0), given.get("timeout_cap_s", 600.0)
-    numbers = isinstance(timeout, int | float) and isinstance(cap, int | float)
-    if numbers and timeout > cap:
+    if _is_bearable(timeout) and _is_bearable(cap) and timeout > cap:
         key = "timeout_s" if "timeout_s" in given else "timeout_cap_s"
         yield Finding((key,), f"timeout_s ({timeout:g}) is above timeout_cap_s ({cap:g})")
+
+
+def _is_bearable(value: Any) -> bool:
+    """Whether it is a number that can be shown; what is beyond is somebody else's finding."""
+    return isinstance(value, int | float) and abs(value) < _BEARABLE
 
 
 def _mapping(given: Mapping[str, Any], key: str) -> Mapping[str, Any]:

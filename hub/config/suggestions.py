@@ -1,24 +1,51 @@
 """Did you mean: what a mistyped word or key was probably meant to be."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from heapq import nsmallest
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-_MANY = 12
+_MANY: Final = 12
 """Up to so many possible words are listed when none is near."""
+_MAX_COMPARED: Final = 100
+_MAX_LENGTH: Final = 100
+"""Comparing takes time in proportion to both words, and to how many there are."""
+MAX_SUGGESTIONS: Final = 200
+
+
+class Suggestions:
+    """What was meant by the words of one document; after many of them nothing is suggested."""
+
+    def __init__(self) -> None:
+        self._left = MAX_SUGGESTIONS
+
+    def of(self, word: str, known: Iterable[str]) -> str:
+        """See :func:`did_you_mean`."""
+        self._left -= 1
+        return did_you_mean(word, known) if self._left >= 0 else ""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``; did you mean 'override'?``, or what is known when little is, or nothing."""
-    words = sorted(set(known))
+    if len(word) > _MAX_LENGTH:
+        return ""
+    every = set(known)
+    alike = every if len(every) <= _MAX_COMPARED else _alike(word, every)
+    words = nsmallest(_MAX_COMPARED, alike)
     lowered = {other.lower(): other for other in words}
     near = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
     if near:
         return f"; did you mean '{lowered[near[0]]}'?"
-    return f"; known are {', '.join(words)}" if 0 < len(words) <= _MANY else ""
+    return f"; known are {', '.join(words)}" if 0 < len(every) <= _MANY else ""
+
+
+def _alike(word: str, known: Iterable[str]) -> Iterator[str]:
+    """Those that begin as the word does and are about as long."""
+    first, least, most = word[:1].lower(), len(word) - 2, len(word) + 2
+    return (other for other in known if least <= len(other) <= most and other[:1].lower() == first)
 
 
 def known_keys(model: type[BaseModel], path: Iterable[str | int]) -> tuple[str, ...]:

@@ -61,6 +61,8 @@ class Node(Struct, eq=False):
     column: int
     size: int = 1
     """Nodes in it, itself included, aliases expanded."""
+    height: int = 1
+    """Levels of it, aliases expanded."""
     scalar: str | int | float | bool | None = None
     entries: dict[str, Entry] | None = None
     items: "list[Node] | None" = None
@@ -182,6 +184,8 @@ class _Composer:
         node = self._anchors.get(event.anchor)
         if node is None:
             self._stop(path, f"alias '*{event.anchor}' has no anchor before it")
+        if len(path) + node.height > MAX_DEPTH:
+            self._stop(path[:3], f"nested deeper than {MAX_DEPTH} levels")
         self._aliased += node.size
         if self._aliased > MAX_ALIASED_NODES:
             self._stop(path, f"aliases expand to more than {MAX_ALIASED_NODES:,} nodes")
@@ -197,6 +201,7 @@ class _Composer:
             key = self._key(event, path)
             child = self._node(self._next(), (*path, key))
             node.size += child.size
+            node.height = max(node.height, child.height + 1)
             earlier = node.entries.get(key)
             if earlier is not None:
                 message = f"key is given twice; the first is in line {earlier.line}"
@@ -219,6 +224,7 @@ class _Composer:
                 return
             child = self._node(event, (*path, len(node.items)))
             node.size += child.size
+            node.height = max(node.height, child.height + 1)
             node.items.append(child)
 
     def _scalar(self, event: ScalarEvent, path: Path) -> str | int | float | bool | None:

@@ -28,4 +28,12 @@ class ResourceUpdated(Struct, frozen=True, gc=False):
     """As this virtual server exposes it."""
 
 
-Announcement = ListChanged | ResourceUpdated
+class ElicitationCompleted(Struct, frozen=True, gc=False):
+    """What a legacy upstream asked by URL is settled; of interest to the one session that was asked."""
+
+    session: str
+    """Nonce of that session."""
+    elicitation: str
+
+
+Announcement = ListChanged | ResourceUpdated | ElicitationCompleted

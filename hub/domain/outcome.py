@@ -16,8 +16,10 @@ from connectors.outcome import (
     FailureKind,
     Log,
     Outcome,
+    Pause,
     Progress,
     Result,
+    Withdrawn,
 )
 
 __all__ = [
@@ -28,10 +30,12 @@ __all__ = [
     "FailureKind",
     "Log",
     "Outcome",
+    "Pause",
     "Progress",
     "Refusal",
     "RefusalReason",
     "Result",
+    "Withdrawn",
 ]
 
 RefusalReason = Literal[

@@ -19,13 +19,17 @@ class Bus:
     def __init__(self) -> None:
         self._lists: dict[tuple[str, str], dict[object, Listener]] = {}
         self._resources: dict[tuple[str, str, str], dict[object, Listener]] = {}
+        self._sessions: dict[str, dict[object, Listener]] = {}
 
     def publish(self, announcement: Announcement) -> None:
         """Hand ``announcement`` to everyone it concerns."""
         if isinstance(announcement, ListChanged):
             self._publish_list(announcement)
-        else:
+        elif isinstance(announcement, ResourceUpdated):
             self._publish_resource(announcement)
+        else:
+            for listener in list(self._sessions.get(announcement.session, {}).values()):
+                listener(announcement)
 
     def on_lists(self, tenant: str, virtual_server: str, listener: Listener) -> Callable[[], None]:
         """Hear of list changes of one virtual server; what is returned ends it, and is idempotent."""
@@ -36,6 +40,10 @@ class Bus:
     ) -> Callable[[], None]:
         """Hear of updates of one exposed resource; what is returned ends it, and is idempotent."""
         return _register(self._resources, (tenant, virtual_server, uri), listener)
+
+    def on_session(self, session: str, listener: Listener) -> Callable[[], None]:
+        """Hear of what concerns one legacy session; what is returned ends it, and is idempotent."""
+        return _register(self._sessions, session, listener)
 
     def _publish_list(self, changed: ListChanged) -> None:
         for (tenant, virtual_server), listeners in list(self._lists.items()):

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from msgspec import Raw
 
+from hub.domain.announcement import ListKind
+from hub.live.replays import Replay, Replays, request_of
 from mcp_wire.jsonrpc import Message
 
 MAX_IDLE: Final = 10_000
@@ -25,9 +27,22 @@ _TRIES: Final = 4
 class LiveSession:
     """The changing part of one session."""
 
-    __slots__ = ("asks", "calls", "client_info", "hang_up", "log_level", "restored", "subscribed")
+    __slots__ = (
+        "_nonce",
+        "_replays",
+        "asks",
+        "calls",
+        "client_info",
+        "hang_up",
+        "log_level",
+        "restored",
+        "subscribed",
+        "told",
+    )
 
-    def __init__(self, *, restored: bool = False) -> None:
+    def __init__(self, nonce: str, replays: Replays, *, restored: bool = False) -> None:
+        self._nonce = nonce
+        self._replays = replays
         self.log_level: str | None = None
         self.client_info: Raw | None = None
         self.subscribed: set[str] = set()
@@ -40,6 +55,20 @@ class LiveSession:
         """Ends the stream that server messages go to, when there is one."""
         self.restored = restored
         """The id was known and this state was lost: lists may have changed unannounced."""
+        self.told: dict[ListKind, object | None] | None = None
+        """What its stream knew of lists when it ended; None before there was one."""
+
+    def begin_stream(self, request_id: bytes) -> Replay:
+        """The stream of the answer to a request, whose id is given as JSON text."""
+        return self._replays.begin(self._nonce, request_id)
+
+    def stream_of(self, event_id: str) -> Replay | None:
+        """The stream that an event belongs to; None when it is no longer known."""
+        return self._replays.find(self._nonce, event_id)
+
+    def request_of(self, event_id: str) -> bytes | None:
+        """The id of the request that an event's stream answered, known or not; None for others."""
+        return request_of(event_id)
 
     @property
     def busy(self) -> bool:
@@ -50,7 +79,13 @@ class LiveSession:
 class Sessions:
     """Live sessions by nonce."""
 
-    def __init__(self, max_idle: int = MAX_IDLE, max_ended: int = MAX_ENDED) -> None:
+    def __init__(
+        self,
+        max_idle: int = MAX_IDLE,
+        max_ended: int = MAX_ENDED,
+        replays: Replays | None = None,
+    ) -> None:
+        self._replays = replays or Replays()
         self._live: dict[str, LiveSession] = {}
         self._ended: dict[str, None] = {}
         self._max_idle = max_idle
@@ -58,7 +93,7 @@ class Sessions:
 
     def begin(self, nonce: str) -> LiveSession:
         """The state of a session that was just initialised."""
-        session = self._live[nonce] = LiveSession()
+        session = self._live[nonce] = LiveSession(nonce, self._replays)
         self._forget_idle()
         return session
 
@@ -68,7 +103,7 @@ class Sessions:
         if session is None:
             if nonce in self._ended:
                 return None
-            session = LiveSession(restored=True)
+            session = LiveSession(nonce, self._replays, restored=True)
         self._live[nonce] = session
         self._forget_idle()
         return session
@@ -78,6 +113,7 @@ class Sessions:
         session = self._live.pop(nonce, None)
         if session is not None and session.hang_up is not None:
             session.hang_up()
+        self._replays.forget(nonce)
         self._ended[nonce] = None
         if len(self._ended) > self._max_ended:
             del self._ended[next(iter(self._ended))]

@@ -54,7 +54,16 @@ def authorize(
 
 
 def authorize_administration(principal: Principal, action: Action) -> None:
-    """Let administrators in. Raises Refusal ``forbidden``; the anonymous principal never passes."""
+    """Let administrators in. Raises Refusal ``forbidden``; the anonymous principal never passes.
+
+    Nor does a key that is limited to virtual servers: it could make itself one that is not.
+    """
+    if principal.reach is not None:
+        raise Refusal(
+            "forbidden",
+            "This key is limited to virtual servers; administration needs one that is not.",
+            cause="key scope",
+        )
     wanted = _CHANGING_ROLES if action == "administer" else _READING_ROLES
     if not principal.roles & wanted:
         raise Refusal(

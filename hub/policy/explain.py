@@ -69,7 +69,7 @@ def _decide(
             return Decision(allowed=False, layer="key_scope"), reason
         reason = f"No grant of {principal.name} names the virtual server {server.name!r}."
         return Decision(allowed=False, layer="virtual_server"), reason
-    if exposure.name in server.system_tools:
+    if server.system_tools.get(exposure.name) is exposure:
         decision = Decision(allowed=True, layer="virtual_server", rule="system")
         return decision, "Portico's own tools are open to everyone who may enter."
     decision = tables.decide(principal, exposure)

@@ -23,6 +23,9 @@ from hub.policy.patterns import Patterns, patterns_of
 PLATFORM: Final[Role] = "platform_admin"
 """Whoever runs the installation may use everything in it; every call is recorded as theirs."""
 
+MAX_KNOWN: Final = 4096
+"""Principals whose view is found without looking at their grants."""
+
 ViewKey = tuple[int, ...] | Literal["all", "open"]
 """What a view is made from: indexes of grants, everything, or what is open to anybody."""
 
@@ -81,13 +84,21 @@ class Tables:
             elif grant.principal is not None:
                 self._by_principal.setdefault(grant.principal, []).append(index)
         self._views: dict[ViewKey, View] = {}
+        self._known: dict[int, tuple[Principal, View]] = {}
+        """Views of the principals that called last, by the identity of what stands for them."""
 
     def view_of(self, principal: Principal) -> View:
         """The view of a principal. Equal grants give the same object."""
+        known = self._known.get(id(principal))
+        if known is not None and known[0] is principal:
+            return known[1]
         key = self._view_key(principal)
         view = self._views.get(key)
         if view is None:
             view = self._views[key] = self._compile(key)
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        self._known[id(principal)] = principal, view
         return view
 
     def decide(self, principal: Principal, exposure: Exposure) -> Decision:

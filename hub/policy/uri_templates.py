@@ -1,7 +1,8 @@
 """Which resource URIs an RFC 6570 template stands for.
 
 An upstream wrote the template and a caller the URI, so matching takes time in proportion to the
-product of their lengths, whatever they hold; a backtracking expression would not.
+parts of the one and the length of the other, whatever they hold; a backtracking expression would
+not.
 """
 
 import re
@@ -40,14 +41,14 @@ class UriTemplate(Struct, frozen=True):
         """Whether ``uri`` is an expansion of this template."""
         if len(uri) > MAX_URI_LENGTH:
             return False
-        ends = {0}
+        ends = 1
         for part in self.parts:
             ends = (
                 _after_text(uri, part, ends) if isinstance(part, str) else _after(uri, part, ends)
             )
             if not ends:
                 return False
-        return len(uri) in ends
+        return bool(ends >> len(uri) & 1)
 
 
 @lru_cache(maxsize=4096)
@@ -74,18 +75,34 @@ def parse(text: str) -> UriTemplate:
     return UriTemplate(text, tuple(part for part in parts if part != ""))
 
 
-def _after_text(uri: str, text: str, starts: set[int]) -> set[int]:
-    return {start + len(text) for start in starts if uri.startswith(text, start)}
+# Where parts may end is a number with a bit for each place in the URI, so that all of them are
+# followed at once.
 
 
-def _after(uri: str, variable: Variable, starts: set[int]) -> set[int]:
+def _after_text(uri: str, text: str, starts: int) -> int:
+    return (_occurrences(uri, text) & starts) << len(text)
+
+
+def _after(uri: str, variable: Variable, starts: int) -> int:
     """Where ``variable`` may end when it begins at one of ``starts``."""
-    ends = set(starts) if variable.may_be_empty else set()
-    open_since_start = False
-    for position, character in enumerate(uri):
-        open_since_start = open_since_start or position in starts
-        if character == "/" and not variable.crosses_slash:
-            open_since_start = False
-        if open_since_start:
-            ends.add(position + 1)
-    return ends
+    everything = (1 << len(uri)) - 1
+    if variable.crosses_slash:
+        lowest = starts & -starts
+        ends = (everything & -lowest) << 1
+    else:
+        inside = everything & ~_occurrences(uri, "/")
+        first = inside & ~(inside << 1)
+        # Adding the first place of each segment carries through all places before the first start.
+        open_places = inside & ~starts
+        ends = (inside & ~(open_places & ~(open_places + first))) << 1
+    return ends | starts if variable.may_be_empty else ends
+
+
+@lru_cache(maxsize=1024)
+def _occurrences(uri: str, text: str) -> int:
+    """The places at which ``text`` stands in ``uri``."""
+    places, place = 0, uri.find(text)
+    while place >= 0:
+        places |= 1 << place
+        place = uri.find(text, place + 1)
+    return places

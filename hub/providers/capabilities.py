@@ -3,6 +3,8 @@
 from typing import Protocol
 
 from connectors.protocol import Connector, Credential, Request
+from hub.catalog.guarded import NoConnector
+from hub.domain.desired import UpstreamSpec
 from hub.domain.outcome import Outcome
 from hub.domain.principal import Principal
 from hub.passage import Admitted
@@ -10,19 +12,25 @@ from hub.providers.original_names import original_params
 from hub.providers.uris import with_exposed_uris
 
 
+class Reached(Protocol):
+    """One running upstream."""
+
+    @property
+    def spec(self) -> UpstreamSpec:
+        """What it was configured as."""
+        ...
+
+    @property
+    def connector(self) -> Connector:
+        """What reaches it; one that is down answers with Failure ``unreachable``."""
+        ...
+
+
 class Upstreams(Protocol):
     """The running upstreams."""
 
-    def connector(self, tenant: str, upstream: str) -> Connector:
-        """The connector of an upstream; one that is down answers with Failure ``unreachable``."""
-        ...
-
-    def isolates(self, tenant: str, upstream: str) -> bool:
-        """Whether each principal has conversations of its own with it."""
-        ...
-
-    def timeout_s(self, tenant: str, upstream: str) -> float:
-        """How long its requests may be silent."""
+    def reached(self, tenant: str, upstream: str) -> Reached | None:
+        """The upstream; None for one that is gone."""
         ...
 
 
@@ -46,31 +54,32 @@ class Capabilities:
         call, exposure, server = admitted.call, admitted.exposure, admitted.virtual_server
         if exposure is None or server is None:
             raise ValueError("a call without an exposure cannot be routed to an upstream")
-        tenant, upstream = admitted.principal.tenant, exposure.capability.upstream
+        principal, upstream, traits = admitted.principal, exposure.capability.upstream, call.traits
+        reached = self._upstreams.reached(principal.tenant, upstream)
+        if reached is None:
+            return NoConnector("The upstream was removed.").fail()
         params, name = original_params(call, exposure, admitted.params)
+        affinity = traits.session
+        if not affinity or reached.spec.isolation == "principal":
+            # A legacy session has conversations of its own upstream, anybody else as a principal.
+            affinity = f"{principal.tenant}/{principal.name}"
         request = Request(
             method=call.operation,
             params=params,
             name=name,
             meta=call.meta,
-            revision=call.traits.revision,
-            client_capabilities=call.traits.client_capabilities,
-            client_info=call.traits.client_info,
-            wants_progress=call.traits.wants_progress,
-            log_level=call.traits.log_level,
+            revision=traits.revision,
+            client_capabilities=traits.client_capabilities,
+            client_info=traits.client_info,
+            wants_progress=traits.wants_progress,
+            log_level=traits.log_level,
             param_headers=exposure.upstream_param_headers,
-            affinity=self._affinity(admitted, upstream),
-            timeout_s=self._upstreams.timeout_s(tenant, upstream),
+            affinity=affinity,
+            timeout_s=reached.spec.timeout_s,
             traceparent=call.traceparent,
         )
-        credential = self._credentials.credential(upstream, admitted.principal)
-        outcome = self._upstreams.connector(tenant, upstream).invoke(request, credential)
-        renamed = server.renamed_uris.get(upstream)
-        return with_exposed_uris(outcome, renamed) if renamed else outcome
-
-    def _affinity(self, admitted: Admitted, upstream: str) -> str:
-        """Who shares conversation state upstream: a legacy session has its own, else a principal."""
-        principal, session = admitted.principal, admitted.call.traits.session
-        if session and not self._upstreams.isolates(principal.tenant, upstream):
-            return session
-        return f"{principal.tenant}/{principal.name}"
+        credential = self._credentials.credential(upstream, principal)
+        outcome = reached.connector.invoke(request, credential)
+        if upstream in server.renamed_uris:
+            return with_exposed_uris(outcome, server.renamed_uris[upstream])
+        return outcome

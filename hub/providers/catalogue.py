@@ -17,7 +17,7 @@ from hub.domain.catalog import Kind, VirtualServer
 from hub.domain.grant import View
 from hub.domain.outcome import Outcome, Refusal, Result
 from hub.passage import Admitted
-from hub.providers.immediate import Immediate
+from hub.providers.immediate import Immediate, Ready
 from hub.providers.searching import find_tools
 from mcp_wire.codes import META_UPSTREAMS
 from mcp_wire.jsonrpc import EMPTY_OBJECT, NULL, encode, raw, string_of
@@ -53,37 +53,42 @@ class Catalogue:
         self._pages = pages
 
     def invoke(self, admitted: Admitted) -> Outcome:
-        """The answer, worked out when it is awaited; a bad cursor raises Refusal ``invalid``."""
-        return Immediate(lambda: self._answer(admitted))
-
-    async def _answer(self, admitted: Admitted) -> Result:
+        """The answer, worked out when it is asked for; a bad cursor raises Refusal ``invalid``."""
         call, server, view = admitted.call, admitted.virtual_server, admitted.view
         if server is None or view is None:
             raise ValueError("a call that reaches no virtual server has no catalogue")
-        kind = call.target.kind
-        if call.action == "list" and (
-            kind == "tool" or kind == "resource" or kind == "template" or kind == "prompt"
-        ):
-            return Result(Raw(self._list(admitted, server, view, kind)))
         if call.action == "search":
             arguments = {
                 name: msgspec.json.decode(value) for name, value in admitted.params.items()
             }
-            return await find_tools(self._search, server, view, arguments)
+            return Immediate(lambda: find_tools(self._search, server, view, arguments))
+        return Ready(lambda: self._answer(admitted, server, view))
+
+    def _answer(self, admitted: Admitted, server: VirtualServer, view: View) -> Result:
+        call = admitted.call
+        kind = call.target.kind
+        if call.action == "list" and (
+            kind == "tool" or kind == "resource" or kind == "template" or kind == "prompt"
+        ):
+            return self._list(admitted, server, view, kind)
         if call.action == "discover":
             return Result(raw(_discovered(admitted, server, view)))
         return Result(EMPTY_OBJECT)
 
-    def _list(self, admitted: Admitted, server: VirtualServer, view: View, kind: Kind) -> bytes:
+    def _list(self, admitted: Admitted, server: VirtualServer, view: View, kind: Kind) -> Result:
         bound = f"{server.tenant}\0{server.name}\0{kind}".encode()
         after = self._after(admitted.params.get("cursor"), bound)
         page = self._page(server, view, kind, after)
-        cursor = b""
+        states = encode(states_for(server, view, admitted.tenant.statuses))
         if page.last is not None:
             token = self._sealer.seal(page.last.encode(), purpose=_PURPOSE, associated=bound)
             cursor = b',"nextCursor":%b' % encode(token)
-        states = encode(states_for(server, view, admitted.tenant.statuses))
-        return b'{"%b":%b%b,"_meta":{%b:%b}}' % (_MEMBERS[kind], page.items, cursor, _META, states)
+            return Result(_body(kind, page, states, cursor))
+        shown = page.shown.get(states)
+        if shown is None:
+            page.shown.clear()
+            shown = page.shown[states] = Result(_body(kind, page, states), forms={})
+        return shown
 
     def _after(self, cursor: Raw | None, bound: bytes) -> str | None:
         if cursor is None or cursor == NULL:
@@ -104,6 +109,11 @@ class Catalogue:
             page = join((exposure.name, exposure.fragment) for exposure in shown)
             self._pages.put(key, page)
         return page
+
+
+def _body(kind: Kind, page: Page, states: bytes, cursor: bytes = b"") -> Raw:
+    parts = (_MEMBERS[kind], page.items, cursor, _META, states)
+    return Raw(b'{"%b":%b%b,"_meta":{%b:%b}}' % parts)
 
 
 def _discovered(admitted: Admitted, server: VirtualServer, view: View) -> dict[str, Any]:

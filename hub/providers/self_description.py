@@ -32,7 +32,7 @@ from hub.providers.immediate import Immediate
 from hub.providers.searching import find_tools
 from hub.providers.tool_results import arguments_of, failed, structured
 from mcp_wire.jsonrpc import decode_members
-from mcp_wire.revisions import at_least, era_of
+from mcp_wire.revisions import at_least
 
 _STRUCTURED_SINCE: Final = "2025-06-18"
 """The first revision with ``outputSchema`` and ``structuredContent``."""
@@ -128,7 +128,7 @@ def _capability(admitted: Admitted, view: View, arguments: dict[str, Any] | None
         if exposure.bit != SYSTEM_BIT:
             shown["state"] = status.state if status is not None else "pending"
             hidden += _staleness(status)
-            hidden += _missing(exposure, server, admitted.call.traits.revision)
+            hidden += _missing(exposure, admitted.call.traits.revision)
     return structured({**shown, "findings": hidden})
 
 
@@ -140,15 +140,8 @@ def _staleness(status: UpstreamStatus | None) -> Iterator[Finding]:
         )
 
 
-def _missing(exposure: Exposure, server: VirtualServer, revision: str) -> Iterator[Finding]:
-    """What of a capability the caller's protocol revision, or the hop to its upstream, leaves out."""
-    spoken = server.upstream_revisions.get(exposure.capability.upstream, ())
-    if spoken and era_of(revision) not in {era_of(one) for one in spoken}:
-        yield Finding(
-            "missing_in_revision",
-            f"Its upstream speaks {', '.join(spoken)} and you speak {revision}: what it asks in the "
-            "middle of a call (elicitation, sampling, roots) does not reach you.",
-        )
+def _missing(exposure: Exposure, revision: str) -> Iterator[Finding]:
+    """What of a capability the caller's protocol revision leaves out."""
     if exposure.kind != "tool":
         return
     members = decode_members(exposure.fragment)

@@ -22,6 +22,7 @@ from hub.domain.principal import Evidence
 from hub.pipeline import Pipeline
 from hub.wire_errors import CRASHED, problem_of_failure, problem_of_refusal
 from mcp_wire.jsonrpc import raw
+from mcp_wire.wellformed import UNREADABLE
 
 _logger = logging.getLogger(__name__)
 
@@ -110,8 +111,9 @@ async def _params(request: Request, operation: Operation) -> Mapping[str, Raw]:
         if len(body) > MAX_BODY_BYTES:
             raise Refusal("invalid", f"The body is larger than {MAX_BODY_BYTES} bytes.")
     try:
+        body.decode()
         params["body"] = msgspec.json.decode(body or b"{}", type=Raw)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Refusal("invalid", f"The body is not JSON: {error}") from error
     return params
 

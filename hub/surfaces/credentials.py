@@ -29,7 +29,7 @@ class Proxies:
         if forwarded is None:
             return peer
         for address in reversed([part.strip() for part in forwarded.split(",")]):
-            if not _is_address(address):
+            if not is_address(address):
                 return peer
             if not self._trusts(address):
                 return address
@@ -95,7 +95,8 @@ def _is_direct(peer: str, fields: Fields) -> bool:
     return is_loopback(peer) and is_loopback_host(fields.get(b"host")) and not forwarded
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether it is an IP address."""
     try:
         ipaddress.ip_address(text)
     except ValueError:

@@ -9,7 +9,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from hub.surfaces.asgi import Fields, Headers
-from hub.surfaces.credentials import LOOPBACK_NAMES, host_name
+from hub.surfaces.credentials import LOOPBACK_NAMES, host_name, is_address
 
 ANY: Final = "*"
 _MAX_KNOWN: Final = 64
@@ -37,7 +37,7 @@ _FOREIGN_ORIGIN: Final = Turned(
 class FrontDoor:
     """Checks every HTTP request before anything of it is believed.
 
-    Loopback names are always served. ``allowed_hosts`` holds names, with a port where only that one
+    Loopback names and addresses are always served: DNS rebinding needs a name. ``allowed_hosts`` holds names, with a port where only that one
     is meant, or ``*``; ``allowed_origins`` holds origins as browsers send them, or ``*``.
     """
 
@@ -91,6 +91,7 @@ class FrontDoor:
         name = host_name(host)
         serves = (
             name in LOOPBACK_NAMES
+            or is_address(name.strip("[]"))  # a page cannot make a name of its own lead to this one
             or name in self._hosts
             or host.lower() in self._hosts
             or ANY in self._hosts

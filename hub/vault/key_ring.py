@@ -29,10 +29,10 @@ KeyKind = Literal["sealing", "signing", "digest"]
 class RingKey(Struct, frozen=True, kw_only=True):
     """One secret of the ring; ``repr`` does not show it."""
 
-    id: str
+    id: Annotated[str, Meta(pattern="^[0-9a-f]{8}$")]
     """Eight hexadecimal digits."""
     created_at: datetime
-    secret: bytes
+    secret: Annotated[bytes, Meta(min_length=SECRET_BYTES, max_length=SECRET_BYTES)]
     """256 random bits; the seed of an Ed25519 key where it signs."""
 
     def __repr__(self) -> str:
@@ -123,7 +123,7 @@ def load_or_create(directory: Path, now: datetime) -> KeyRing:
         raise DataDirectoryError(
             f"{path} cannot be used ({error.strerror}); --data names another directory"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataDirectoryError(f"{path} is damaged; restore it from a backup") from error
 
 

@@ -308,6 +308,39 @@ async def test_upstreams_come_go_and_change_while_calls_are_under_way() -> None:
         assert await hub.states() == {"v": "disabled"}
 
 
+async def test_whoever_waits_for_a_refresh_of_one_that_goes_is_let_go() -> None:
+    slow = upstream("u", "a")
+    slow.gate = anyio.Event()
+    async with running(slow) as hub, anyio.create_task_group() as tasks:
+        done = anyio.Event()
+
+        async def refresh() -> None:
+            await hub.upstreams.refresh("default", "u")
+            done.set()
+
+        tasks.start_soon(refresh)
+        slow.gate.set()
+        await hub.until(lambda: slow.lists)
+        slow.gate = anyio.Event()
+        await hub.until(lambda: slow.opened == 2)
+        await hub.apply()
+        with anyio.fail_after(3):
+            await done.wait()
+
+
+async def test_one_that_cannot_be_watched_spoils_nothing() -> None:
+    broken = ScriptedUpstream("u", listing("u", ["a"], resources=["r:1"]))
+    broken.watch_error = RuntimeError("as asked")
+    async with running(broken) as hub:
+        await hub.until(lambda: _has(hub, "r:1"))
+        hub.watching.changed("default", "default", frozenset({"r:1"}))
+        await hub.until(lambda: broken.watched)
+        assert isinstance(await hub.invoke("u"), Result)
+        broken.watch_error = None
+        hub.watching.changed("default", "default", frozenset())
+        await hub.until(lambda: broken.watched[-1] == frozenset())
+
+
 async def test_one_that_cannot_even_be_made_spoils_nothing() -> None:
     works, broken = upstream("works", "a"), upstream("broken", "b")
     good = surroundings({"works": works, "broken": broken})
@@ -460,7 +493,7 @@ async def test_discovery_and_subscriptions_are_answered_without_upstreams() -> N
 
 
 async def test_the_hub_tells_callers_about_their_own_view() -> None:
-    works = upstream("u", tool("a", outputSchema={"type": "object"}), "b")
+    works = upstream("u", tool("a", execution={"taskSupport": "required"}), "b")
     never = everything_of("u", "v", name="never", prefix="never")
     async with running(works, upstream("v", "b"), virtual_servers=[never]) as hub:
         await hub.until(lambda: _is(hub.names(server="never"), ["a", "b"]))

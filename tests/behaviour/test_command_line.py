@@ -1,8 +1,10 @@
 """The command line as people and programs use it."""
 
 import json
+import os
 import subprocess
 from collections.abc import AsyncIterator
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 
 from hub.cli.main import app
+from hub.data_directory import held
 from tests.peers.clients import ERAS, Era, connected, text_of, tool_names
 from tests.peers.portico import PORTICO, Portico, portico, running_portico
 from tests.peers.running import modern_server
@@ -81,6 +84,21 @@ async def test_upstreams_are_added_disabled_enabled_and_removed(hub: Portico) ->
     assert "other" not in {upstream["upstream"] for upstream in status["upstreams"]}
 
 
+async def test_adding_one_never_replaces_another(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    add = ("add", "--json")
+    for port in (9001, 9002):
+        (name,) = (await portico(*add, f"http://127.0.0.1:{port}/mcp", data=data))["added"]
+        assert name == f"127-0-0-1-{port}"
+    assert (await portico(*add, "https://mcp.shop.example/mcp", data=data))["added"] == ["shop"]
+    other = await outcome("add", "--data", str(data), "https://shop.other.example/mcp")
+    assert other.returncode == 3
+    assert "--name" in other.stderr.decode()
+    assert (await portico(*add, "https://mcp.shop.example/mcp", data=data))["added"] == ["shop"]
+    upstreams = (await portico("list", data=data))["upstreams"]
+    assert len(upstreams) == 3
+
+
 async def test_a_clients_file_is_imported(hub: Portico, tmp_path: Path) -> None:
     file = tmp_path / "mcpServers.json"
     servers = {"mcpServers": {"memory": {"command": "npx", "args": ["-y", "memory-server"]}}}
@@ -123,6 +141,146 @@ async def test_administration_works_the_same_without_a_running_hub(tmp_path: Pat
     assert report["intact"]
 
 
+async def test_without_a_running_hub_upstreams_run_for_as_long_as_a_command_needs_them(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "data"
+    with modern_server() as upstream, anyio.fail_after(30):
+        await portico("add", "--json", "--name", "other", upstream.url, data=data)
+        assert (await portico("test", "other", data=data))["state"] == "live"
+        called = await portico("call", "echo", '{"text": "hello"}', data=data)
+    assert called["result"]["content"][0]["text"] == "hello"
+    no_url = await outcome("connect", "claude-code", "--data", str(data))
+    assert no_url.returncode == 1
+    assert "portico up" in no_url.stderr.decode()
+
+
+async def test_a_command_waits_for_who_holds_the_data_until_it_serves_or_is_done(
+    tmp_path: Path,
+) -> None:
+    words = [PORTICO, "key", "list", "--json", "--data", str(tmp_path)]
+    with held(tmp_path, now="a moment ago"):
+        process = await anyio.open_process(words, stdin=subprocess.DEVNULL)
+        with anyio.move_on_after(3) as waiting:
+            await process.wait()
+        assert waiting.cancelled_caught
+    async with process:
+        with anyio.fail_after(20):
+            assert await process.wait() == 0
+
+
+async def test_the_command_line_goes_on_with_the_key_that_followed_its_own(
+    tmp_path: Path,
+) -> None:
+    data, file = tmp_path / "data", tmp_path / "data" / "admin.key"
+    (first,) = (await portico("key", "list", data=data))["keys"]
+    made = await portico("key", "rotate", "--json", "--overlap", "0", first["id"], data=data)
+    words = ("key", "list", "--data", str(data))
+    for status in (3, 1):
+        refused = await outcome(*words)
+        assert refused.returncode == status
+        assert str(file) in refused.stderr.decode()
+        assert "Put an administrator's key" in refused.stderr.decode().replace("put", "Put")
+        file.unlink(missing_ok=True)
+    file.write_text(made["key"], encoding="utf-8")
+    assert (await outcome(*words)).returncode == 0
+
+
+async def test_without_a_running_hub_commands_work_on_the_store_that_it_had(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "data"
+    config = "version: 1\nstore: {url: 'env:STORE'}\n"
+    env = {"STORE": f"sqlite:///{tmp_path / 'elsewhere.db'}"}
+    async with running_portico(data, config=config, env=env):
+        made = await portico("key", "create", "--principal", "ann", data=data)
+    words = [PORTICO, "key", "list", "--json", "--data", str(data)]
+    listed = await anyio.run_process(words, env={**os.environ, **env})
+    assert made["id"] in {key["id"] for key in json.loads(listed.stdout)["keys"]}
+    for command in (words[1:], ["stdio", "--data", str(data)]):
+        unset = await outcome(*command)
+        assert unset.returncode == 1
+        assert "STORE is not set" in unset.stderr.decode()
+    assert not (data / "portico.db").exists()
+    async with running_portico(data):
+        pass
+    assert len((await portico("key", "list", data=data))["keys"]) == 1
+
+
+async def test_commands_reach_a_hub_whatever_its_public_url_is(tmp_path: Path) -> None:
+    config = 'version: 1\nserver: {public_url: "https://portico.invalid"}\n'
+    async with running_portico(tmp_path / "data", config=config) as hub:
+        assert hub.url == "https://portico.invalid/mcp"
+        assert (await portico("list", data=hub.data))["items"] == []
+        connected_by = await portico("connect", "claude-code", data=hub.data)
+        assert "https://portico.invalid/mcp" in connected_by["command"]
+
+
+async def test_the_files_log_level_holds_unless_another_is_named(tmp_path: Path) -> None:
+    unsafe = "upstreams: {u: {enabled: false, command: [x], env: {API_TOKEN: not-a-reference}}}\n"
+    for number, level in enumerate(("warning", "error")):
+        data = tmp_path / str(number)
+        config = f"version: 1\ntelemetry: {{log_level: {level}}}\n{unsafe}"
+        async with running_portico(data, config=config):
+            pass
+        logged = data.with_name(f"{data.name}.log").read_text(encoding="utf-8")
+        assert logged.count("looks like a secret") == 1 - number
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (["list", "--data", "{file}"], 1, "{file} cannot be used"),
+        (["stdio", "--data", "{file}"], 1, "{file} cannot be used"),
+        (["validate", "{file}"], 1, "{file}:2: is not UTF-8"),
+        (["add", "{file}"], 1, "{file}:2: is not UTF-8"),
+        (["up", "--config", "{folder}"], 1, "{folder} cannot be read: Is a directory"),
+        (["up", "--bind", "192.0.2.1", "--port", "0"], 1, "Cannot listen on 192.0.2.1, port 0"),
+        (["up", "--log-level", "loud"], 2, "loud"),
+        (["audit", "verify"], 1, "There is no record in {data}"),
+        (["audit", "export"], 1, "There is no record in {data}"),
+    ],
+)
+async def test_what_cannot_be_done_is_said_in_a_sentence(
+    tmp_path: Path, words: list[str], status: int, told: str
+) -> None:
+    places = {"file": tmp_path / "odd.json", "folder": tmp_path, "data": tmp_path / "data"}
+    places["file"].write_bytes(b"{\n\xff}")
+    env = {**os.environ, "PORTICO_DATA": str(places["data"])}
+    done = await anyio.run_process(
+        [PORTICO, *(word.format(**places) for word in words)],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env=env,
+    )
+    said = done.stderr.decode()
+    assert done.returncode == status
+    assert told.format(**places) in said
+    assert "Traceback" not in said
+    if words[0] == "audit":
+        assert not places["data"].exists()
+
+
+async def test_a_record_is_never_called_intact_against_what_is_no_checkpoint(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "data"
+    await portico("key", "list", data=data)
+    checkpoint = tmp_path / "checkpoint.json"
+    last = (data / "record" / "checkpoints.jsonl").read_bytes().splitlines()[-1]
+    for content, status in ((last, 0), (last + b"\n", 0), (last[:-1], 2), (b"", 2), (b"{}\n", 2)):
+        checkpoint.write_bytes(content)
+        words = ("audit", "verify", "--against", str(checkpoint), "--data", str(data))
+        assert (await outcome(*words)).returncode == status
+    no_keys = await outcome("audit", "verify", "--public-key", str(checkpoint), "--data", str(data))
+    assert no_keys.returncode == 2
+    (data / "keys.json").unlink()
+    assert (await outcome("audit", "verify", "--data", str(data))).returncode == 1
+    assert not (data / "keys.json").exists()
+    no_time = await outcome("audit", "export", "--since", "2026-11-01", "--data", str(data))
+    assert no_time.returncode == 2
+
+
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize("running", [True, False], ids=["bridge", "in process"])
 async def test_clients_that_start_their_servers_reach_everything(
@@ -151,4 +309,19 @@ def test_every_command_has_an_example() -> None:
         for name, command in commands(app).items()
         if "Example: portico " not in (command.callback.__doc__ or "")
     ]
+    groups = [app, *(group.typer_instance for group in app.registered_groups)]
+    for group in groups:
+        assert group is not None
+        if "portico " not in (group.info.epilog or ""):
+            missing.append(str(group.info.help))
     assert missing == []
+
+
+def test_every_command_answers_in_json() -> None:
+    """But those whose output is for programs already."""
+    without = {
+        name
+        for name, command in commands(app).items()
+        if "json" not in signature(command.callback).parameters
+    }
+    assert without == {"stdio", "audit export"}

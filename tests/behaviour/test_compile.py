@@ -305,6 +305,39 @@ async def test_administrators_learn_why() -> None:
     assert why(person("ann", "team"), "portico", "describe_access")[0]
 
 
+async def test_a_prompt_with_the_name_of_portico_s_own_tool_is_explained_as_what_it_is() -> None:
+    spec = everything_of("a", presentation="search")
+    found = [listing("a", ["x"], prompts=["search_tools"])]
+    grants = [GrantSpec(virtual_server="dev", principal="ann", tools=("x",))]
+    tenant = (await compiled(found, [spec], grants=grants)).tenants["default"]
+    ann, servers = person("ann"), tenant.virtual_servers
+    for kind, allowed in (("tool", True), ("prompt", False)):
+        told = explain(
+            ann,
+            "dev",
+            kind,  # type: ignore[arg-type]  # both are kinds
+            "search_tools",
+            virtual_servers=servers,
+            tables=tenant.tables,
+        )
+        assert told.decision.allowed is allowed
+
+
+@pytest.mark.parametrize("depth", [300, 450, 460, 900, 960])
+async def test_a_definition_that_is_nested_without_end_is_left_out(depth: int) -> None:
+    inner = '{"type":"string","x-mcp-header":5}'
+    schema = '{"type":"object","properties":{"a":' * (depth // 2) + inner + "}}" * (depth // 2)
+    deep = f'{{"name":"deep","inputSchema":{schema}}}'.encode()
+    flat = (
+        f'{{"name":"flat","_meta":{{"v":{"[" * depth + "]" * depth}}},"inputSchema":{{}}}}'.encode()
+    )
+    for transport in ("http", "stdio"):
+        found = listing("a", [deep, flat, "x"], transport=transport)
+        tenant = (await compiled([found], [everything_of("a")])).tenants["default"]
+        assert list(tenant.virtual_servers["dev"].tools) == ["x"]
+        assert all("nested" in problem or "read" in problem for problem in tenant.problems["a"])
+
+
 async def test_overrides_that_cannot_be_had_are_reported_and_spoil_nothing() -> None:
     include = Include(
         upstream="a",

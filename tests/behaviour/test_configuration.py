@@ -163,6 +163,26 @@ def test_aliases_cannot_be_made_to_explode() -> None:
     assert "aliases expand to more than 10,000 nodes" in found[-1]
 
 
+def test_aliases_cannot_be_made_to_nest() -> None:
+    lines = ["version: 1", "x0: &a0 [1]"]
+    lines += [f"x{n}: &a{n} {'[' * 30}*a{n - 1}{']' * 30}" for n in range(1, 20)]
+    assert "nested deeper than 40 levels" in str(load("\n".join(lines)).problems[0])
+
+
+def test_a_home_of_nobody_is_a_path_like_others() -> None:
+    file = load('version: 1\nupstreams: {u: {openapi: "~nobody-here/api.json"}}\n').file
+    assert file is not None
+    (upstream,) = desired_of(file, Path("/srv")).upstreams
+    assert upstream.openapi == "/srv/~nobody-here/api.json"
+
+
+def test_a_secret_among_arguments_is_warned_of() -> None:
+    token = "ghp_" + "0123456789abcdefghij" * 2
+    for command in (f"[x, --token, {token}]", f"[x, --token={token}]"):
+        loaded = load(f"version: 1\nupstreams: {{u: {{command: {command}}}}}\n")
+        assert "looks like a secret" in str(loaded.warnings[0])
+
+
 def test_an_anchor_may_be_used_again() -> None:
     text = "principals: {a: {}, b: {}}\ngroups: {x: {members: &m [a, b]}, y: {members: *m}}"
     assert [group.members for group in desired(text).groups] == [("a", "b"), ("a", "b")]

@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +94,30 @@ def test_one_of_a_newer_program_is_refused_and_let_go(tmp_path: Path) -> None:
             held(tmp_path, now=NOW),
         ):
             pass
+
+
+def test_one_whose_making_broke_off_is_used(tmp_path: Path) -> None:
+    (tmp_path / "format").touch()
+    with held(tmp_path, now=NOW):
+        assert (tmp_path / "format").read_text(encoding="utf-8") == f"{FORMAT}\n"
+
+
+def test_asking_who_holds_it_keeps_nobody_out(tmp_path: Path) -> None:
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            holder_of(tmp_path)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for _ in range(300):
+            with held(tmp_path, now=NOW):
+                pass
+    finally:
+        done.set()
+        asking.join()
 
 
 def test_one_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from sqlalchemy import Engine, event
 from hub.administration.authority import local_administrator
 from hub.administration.upstreams import UpstreamPut, put_upstream
 from hub.app import Hub, Settings, composed
-from hub.serving import listening_socket, serve
 from tests.peers.raw_caller import raw_caller
 from tests.peers.raw_server import RawServer, Received, Wire, raw_server
+from tests.peers.served_hub import served
 
 pytestmark = pytest.mark.anyio
 
@@ -111,19 +111,3 @@ async def test_a_warm_call_is_one_upstream_request_and_makes_nothing_anew(
         assert len(upstream.requests) - requests == CALLS
         assert upstream.connections == connections
     assert counted.counts == dict.fromkeys(counted.counts, 0)
-
-
-@asynccontextmanager
-async def served(hub: Hub) -> AsyncIterator[int]:
-    """The hub behind its own server, on this event loop."""
-    ready = anyio.Event()
-    with listening_socket("127.0.0.1", 0) as bound:
-        async with anyio.create_task_group() as tasks:
-
-            async def run() -> None:
-                await serve(hub.asgi, bound, on_ready=ready.set, on_stop=hub.drain)
-
-            tasks.start_soon(run)
-            await ready.wait()
-            yield bound.getsockname()[1]
-            tasks.cancel_scope.cancel()

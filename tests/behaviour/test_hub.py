@@ -125,6 +125,37 @@ async def test_administration_needs_the_administrators_key(hub: Portico) -> None
     assert {item["name"] for item in listed.json()["upstreams"]} == {"modern", "legacy"}
 
 
+async def test_a_key_limited_to_virtual_servers_does_not_administer(hub: Portico) -> None:
+    async with httpx2.AsyncClient(base_url=hub.origin, headers=hub.admin_headers) as http:
+        await http.put("/api/principals/root", json={"roles": ["platform_admin"]})
+        body = {"principal": "root", "virtual_servers": ["dev"]}
+        limited = (await http.post("/api/keys", json=body)).json()
+        theirs = {"Authorization": f"Bearer {limited['key']}"}
+        widened = await http.post("/api/keys", json={"principal": "root"}, headers=theirs)
+        assert widened.status_code == 403
+        assert "limited to virtual servers" in widened.json()["detail"]
+        assert (await http.get("/api/upstreams", headers=theirs)).status_code == 403
+    async with connected(f"{hub.origin}/v/dev/mcp", "modern", key=limited["key"]) as client:
+        assert "add" in await tool_names(client)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b'"\xff"', b"1e400", b"9" * 5_000, b"[" * 5_000 + b"]" * 5_000, b'"\\ud800"', b"NaN"],
+    ids=["no UTF-8", "infinite", "long", "deep", "half a pair", "no number"],
+)
+async def test_what_no_parser_agrees_on_is_refused_by_administration(
+    hub: Portico, value: bytes
+) -> None:
+    body = (
+        b'{"include":[{"upstream":"modern","override":{"echo":{"arguments":{"text":{"fix":%b}}}}}]}'
+    )
+    async with httpx2.AsyncClient(base_url=hub.origin, headers=hub.admin_headers) as http:
+        refused = await http.put("/api/virtual-servers/odd", content=body % value)
+        assert refused.status_code == 400
+        assert (await http.get("/api/virtual-servers/odd")).status_code == 404
+
+
 async def test_revoking_a_key_shuts_it_out_at_once(hub: Portico) -> None:
     made = await portico("key", "create", "--principal", "ci-bot", data=hub.data)
     url = f"{hub.origin}/v/dev/mcp"

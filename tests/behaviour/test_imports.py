@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -372,6 +373,7 @@ def test_an_openapi_document_is_an_upstream() -> None:
         ("a = [", "a.toml", r"a\.toml"),
         ("a: [", "a.yaml", r"a\.yaml:1:5"),
         ("[" * 100_000, "a.json", "not JSON that can be read"),
+        ('{"mcpServers": {"a\\ud800": {"command": "a"}}}', "a.json", "not JSON that can be read"),
         ("", None, "the file is empty"),
         ('{"name": "a/b", "packages": []}', None, "it has no remote"),
     ],
@@ -381,6 +383,29 @@ def test_what_cannot_be_read_is_said_with_its_place(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         read(text, path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{" + '\\"' * 100_000,
+        "{" + "/* " * 100_000,
+        '{"mcpServers": {"a": {"url": "' + "${a:-" * 100_000 + '"}}}',
+        "\n" * 100_000 + "\t[",
+    ],
+    ids=["strings", "comments", "variables", "lines"],
+)
+def test_what_is_never_closed_is_not_looked_for_again_and_again(text: str) -> None:
+    began = perf_counter()
+    with suppress(ConfigurationError):
+        read(text)
+    assert perf_counter() - began < 5
+
+
+def test_a_timeout_of_any_length_is_too_long() -> None:
+    text = '{"mcpServers": {"a": {"url": "http://a/mcp", "timeout": %s}}}'
+    for number in ("9" * 400, "1e400"):
+        assert "at most 86400" in read(text % number)[1][0]
 
 
 WORDS = (

@@ -355,13 +355,13 @@ async def test_a_question_is_declined_when_its_caller_hangs_up(
     assert (hub.seen.entries[1].outcome, hub.seen.entries[1].delivered) == ("ok", "none")
 
 
-async def test_an_upstream_of_the_other_era_that_needs_input_is_a_clear_failure(
+async def test_input_that_the_client_cannot_give_is_a_clear_failure(
     hub: TinyHub, http: httpx2.AsyncClient
 ) -> None:
-    session = await begun(http, hub, elicitation={})
+    session = await begun(http, hub, sampling={})
     result = (await session.call("ask", push="input_required")).json()["result"]
     assert result["isError"]
-    assert "asks for input in the way of 2026-07-28" in result["content"][0]["text"]
+    assert "The caller does not support elicitation/create" in result["content"][0]["text"]
     assert "resultType" not in result
 
 

@@ -369,11 +369,11 @@ async def test_a_leg_that_asks_for_input_passes_as_it_is_and_comes_back(hub: Tin
     assert [entry.outcome for entry in calls] == ["input_required", "ok"]
 
 
-async def test_a_modern_caller_cannot_be_asked_while_its_request_runs(hub: TinyHub) -> None:
+async def test_a_modern_caller_that_declares_nothing_is_not_asked(hub: TinyHub) -> None:
     async with connected(hub.url, "modern") as client:
         answer = await client.call_tool("ask", {"push": True})
     assert answer.is_error
-    assert "cannot be asked" in text_of(answer)
+    assert text_of(answer) == "declined: The caller does not support elicitation/create."
 
 
 async def test_vendor_keys_pass_and_reserved_ones_do_not(

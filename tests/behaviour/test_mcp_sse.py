@@ -13,6 +13,7 @@ import pytest
 from mcp import Client
 from mcp.client.sse import sse_client
 
+from mcp_wire.revisions import LEGACY_REVISIONS
 from tests.peers.clients import text_of
 from tests.peers.tiny_hub import WATCHED, TinyHub, tiny_hub
 
@@ -63,9 +64,9 @@ async def opened(
         yield stream, hub.origin + await stream.data()
 
 
-def initialize() -> dict[str, Any]:
+def initialize(revision: str = "2024-11-05", **capabilities: Any) -> dict[str, Any]:
     info = {"name": "test", "version": "1"}
-    params = {"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": info}
+    params = {"protocolVersion": revision, "capabilities": capabilities, "clientInfo": info}
     return {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
 
 
@@ -99,6 +100,42 @@ async def test_the_first_event_names_where_to_post(
         answer = await stream.message()
         assert answer["result"]["protocolVersion"] == "2024-11-05"
         assert answer["result"]["instructions"] == "Ask me anything."
+    await hub.until_idle()
+
+
+@pytest.mark.parametrize("revision", [*LEGACY_REVISIONS, "1999-01-01"])
+async def test_every_legacy_revision_can_be_settled_and_holds_for_the_channel(
+    hub: TinyHub, http: httpx2.AsyncClient, revision: str
+) -> None:
+    settled = revision if revision in LEGACY_REVISIONS else LEGACY_REVISIONS[-1]
+    link = {"type": "resource_link", "uri": "memo://static", "name": "static"}
+    audio = {"type": "audio", "data": "AA==", "mimeType": "audio/wav"}
+    said = {"content": [link, audio], "structuredContent": {"a": 1}}
+    async with opened(http, hub) as (stream, url):
+
+        async def ask(method: str, **params: Any) -> dict[str, Any]:
+            body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+            assert (await http.post(url, json=body, headers=hub.headers())).status_code == 202
+            return await stream.message()
+
+        early = await ask("tools/list")
+        assert early["error"]["message"] == "Send 'initialize' first."
+        await http.post(url, json=initialize(revision, elicitation={}), headers=hub.headers())
+        shaken = (await stream.message())["result"]
+        assert shaken["protocolVersion"] == settled
+        result = (await ask("tools/call", name="say", arguments={"body": said}))["result"]
+        kinds = [block["type"] for block in result["content"]]
+        assert kinds == [
+            "resource_link" if settled >= "2025-06-18" else "text",
+            "audio" if settled >= "2025-03-26" else "text",
+        ]
+        assert ("structuredContent" in result) is (settled >= "2025-06-18")
+        assert (await ask("ping"))["result"] == {}
+        asked = await ask("tools/call", name="ask", arguments={})
+        if settled < "2025-06-18":
+            assert "does not support elicitation/create" in asked["result"]["content"][0]["text"]
+        else:
+            assert asked["method"] == "elicitation/create"
     await hub.until_idle()
 
 

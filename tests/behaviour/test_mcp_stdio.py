@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,12 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
+from hub.domain.outcome import Event, Pause, Progress
+from hub.pipeline import Admitted
 from hub.surfaces.mcp.stdio_relay import Hub, StdioRelay
+from mcp_wire.jsonrpc import raw
 from tests.peers.clients import ERAS, Era, text_of
-from tests.peers.tiny_hub import WATCHED, TinyHub, tiny_hub
+from tests.peers.tiny_hub import WATCHED, TinyHub, text_result, tiny_hub
 
 pytestmark = pytest.mark.anyio
 
@@ -49,10 +52,16 @@ class Lines:
         await self._stdin.send(text + b"\n")
 
     async def next(self) -> dict[str, Any]:
-        with anyio.fail_after(10):
-            line = await self._stdout.receive_until(b"\n", 1 << 24)
-        message: dict[str, Any] = json.loads(line)
+        message: dict[str, Any] = json.loads(await self._line())
         return message
+
+    async def array(self) -> list[dict[str, Any]]:
+        messages: list[dict[str, Any]] = json.loads(await self._line())
+        return messages
+
+    async def _line(self) -> bytes:
+        with anyio.fail_after(10):
+            return await self._stdout.receive_until(b"\n", 1 << 24)
 
     async def end_input(self) -> int:
         await self._stdin.aclose()
@@ -139,17 +148,34 @@ async def test_each_message_is_judged_by_its_own_era(tmp_path: Path) -> None:
         assert await lines.end_input() == 0
 
 
-async def test_batches_are_taken_in_the_one_revision_that_has_them(tmp_path: Path) -> None:
-    pings = [legacy(1, "ping"), legacy(2, "ping"), {"jsonrpc": "2.0", "id": 3}]
+async def test_a_batch_is_answered_as_one_line_in_the_one_revision_that_has_them(
+    tmp_path: Path,
+) -> None:
+    batch = [
+        legacy(1, "ping"),
+        legacy(2, "tools/call", name="echo", arguments={"text": "two"}),
+        {"jsonrpc": "2.0", "id": 3},
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        initialize(4),
+        modern(5, "server/discover"),
+    ]
     async with started(tmp_path) as lines:
-        await lines.send(pings)
+        await lines.send(batch)
         assert (await lines.next())["error"]["code"] == -32600
         await lines.send(initialize(0, "2025-03-26"))
         assert (await lines.next())["id"] == 0
-        await lines.send(pings)
-        answers = {message["id"]: message for message in [await lines.next() for _ in pings]}
-        assert answers[1]["result"] == answers[2]["result"] == {}
-        assert answers[3]["error"]["code"] == -32600
+        await lines.send(batch)
+        answers = {message["id"]: message for message in await lines.array()}
+        assert answers[1]["result"] == {}
+        assert answers[2]["result"]["content"][0]["text"] == "two"
+        assert [answers[number]["error"]["code"] for number in (3, 4, 5)] == [-32600] * 3
+        assert len(answers) == 5
+        await lines.send([{"jsonrpc": "2.0", "method": "notifications/initialized"}])
+        await lines.send(legacy(6, "ping"))
+        assert (await lines.next())["id"] == 6  # a batch that asks nothing is not answered
+        for size in (0, 51):
+            await lines.send([legacy(number, "ping") for number in range(size)])
+            assert (await lines.next())["error"]["code"] == -32600
         assert await lines.end_input() == 0
 
 
@@ -320,6 +346,23 @@ async def test_a_relay_carries_the_modern_era_and_adds_what_http_wants(hub: Tiny
         cancel = {"requestId": 4}
         await client.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": cancel})
         await hub.until("hang cancelled")
+
+
+async def test_a_relay_goes_on_with_an_answer_that_the_hub_had_it_wait_for(hub: TinyHub) -> None:
+    async def paused(_: Admitted) -> AsyncGenerator[Event]:
+        yield Pause(10)
+        yield Progress({"progress": raw(1)})
+        yield Pause(10)
+        yield text_result("at last")
+
+    hub.scripted.scripts["hang"] = paused
+    async with relayed(hub.url, hub.headers()) as client:
+        await client.send(initialize())
+        await client.next()
+        await client.send(legacy(1, "tools/call", name="hang", _meta={"progressToken": "p"}))
+        assert (await client.next())["params"] == {"progress": 1, "progressToken": "p"}
+        assert (await client.next())["result"]["content"][0]["text"] == "at last"
+        await client.end_input()
 
 
 async def test_a_relay_answers_whatever_becomes_of_the_hub(hub: TinyHub) -> None:

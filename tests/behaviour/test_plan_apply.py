@@ -20,12 +20,18 @@ from hub.administration.nouns import FUNCTIONS
 from hub.administration.openapi_document import openapi_document
 from hub.domain.desired import Desired, UpstreamSpec
 from hub.domain.principal import Principal
-from hub.errors import ConfigurationError, ConflictError, ForbiddenError, NotFoundError
-from hub.identity.api_keys import is_well_formed
+from hub.errors import (
+    ConfigurationError,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    StoreUnavailableError,
+)
+from hub.identity.api_keys import digest_of, is_well_formed, new_key
 from hub.stores.database import Database, open_database, sqlite_url
 from hub.stores.epochs import Epochs
 from hub.stores.keys import KeyStore
-from hub.stores.objects import Change, ObjectStore
+from hub.stores.objects import Change, ObjectStore, Stored
 
 FILE = "/etc/portico/portico.yaml"
 BASE = """\
@@ -570,6 +576,58 @@ async def test_a_deleted_principals_keys_are_revoked(portico: Portico) -> None:
     assert (await portico.ask("keys.list")).keys[0].state == "revoked"
 
 
+async def test_keys_are_revoked_before_their_principal_is_deleted(portico: Portico) -> None:
+    """Where it breaks off in between, no key waits for the next principal of that name."""
+    made = await portico.ask("keys.create", principal="a")
+
+    class Interrupted(ObjectStore):
+        async def change(self, tenant: str, change: Change, *, expected: int | None = None) -> int:
+            raise StoreUnavailableError(f"as asked: {tenant}, {change.remove}, {expected}")
+
+    interrupted = replace(portico.desk, objects=Interrupted(portico.database))
+    with pytest.raises(StoreUnavailableError):
+        await Administration(interrupted).answer(
+            local_administrator("default"), "default", "principals.delete", {"name": "a"}
+        )
+    assert portico.revoked == [made.id]
+    await portico.ask("principals.delete", name="a")
+    assert [key.state for key in (await portico.ask("keys.list")).keys] == ["revoked"]
+
+
+async def test_keys_of_a_principal_that_is_in_use_go_on(portico: Portico) -> None:
+    await portico.ask("keys.create", principal="a")
+    await portico.ask("groups.put", name="g", members=["a"])
+    with pytest.raises(ConflictError, match="used by group 'g'"):
+        await portico.ask("principals.delete", name="a")
+    assert [key.state for key in (await portico.ask("keys.list")).keys] == ["active"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "given"),
+    [("principals.put", {"name": "p", "kind": "agent"}), ("principals.delete", {"name": "p"})],
+)
+async def test_a_principal_is_judged_as_it_is_when_it_changes(
+    portico: Portico, operation: str, given: dict[str, Any]
+) -> None:
+    """Somebody becomes a platform administrator while a tenant's administrator changes them."""
+    await portico.ask("principals.put", name="p")
+
+    class Overtaken(ObjectStore):
+        overtaken = False
+
+        async def load(self, tenant: str) -> Stored:
+            stored = await super().load(tenant)
+            if not self.overtaken:
+                self.overtaken = True
+                await portico.ask("principals.put", name="p", roles=["platform_admin"])
+            return stored
+
+    desk = replace(portico.desk, objects=Overtaken(portico.database))
+    with pytest.raises(ForbiddenError):
+        await Administration(desk).answer(TENANT_ADMIN, "default", operation, given)
+    assert (await portico.ask("principals.get", name="p")).roles == ("platform_admin",)
+
+
 async def test_the_first_start_makes_one_administrators_key(
     portico: Portico, tmp_path: Path
 ) -> None:
@@ -588,6 +646,36 @@ async def test_the_first_start_makes_one_administrators_key(
     made = await portico.ask("keys.create", principal="admin")
     specs = {spec.id: spec.bootstrap for spec in await portico.desk.keys.list()}
     assert specs[made.id] is False
+
+
+async def test_a_start_on_another_store_leaves_the_first_administrators_key_good(
+    portico: Portico, tmp_path: Path
+) -> None:
+    file, other = tmp_path / "admin.key", tmp_path / "other"
+    other.mkdir()
+    await ensure_admin_key(portico.desk, file)
+    key = file.read_text(encoding="utf-8").strip()
+    async with open_database(sqlite_url(other)) as database:
+        desk = replace(portico.desk, objects=ObjectStore(database), keys=KeyStore(database))
+        assert await ensure_admin_key(desk, file)
+        assert file.read_text(encoding="utf-8").strip() == key
+        for store in (KeyStore(database), KeyStore(portico.database)):
+            assert [spec.digest for spec in await store.list()] == [digest_of(key)]
+
+
+@pytest.mark.parametrize("content", [b"", b"ptk_broken\n", b"\xff", None])
+async def test_a_file_that_holds_no_private_key_gets_one(
+    portico: Portico, tmp_path: Path, content: bytes | None
+) -> None:
+    file = tmp_path / "admin.key"
+    open_to_others = new_key().encode()
+    file.write_bytes(open_to_others if content is None else content)
+    file.chmod(0o644 if content is None else 0o600)
+    assert await ensure_admin_key(portico.desk, file)
+    key = file.read_text(encoding="utf-8").strip()
+    assert is_well_formed(key)
+    assert key.encode() != open_to_others
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 async def test_a_state_made_by_hand_is_read(portico: Portico) -> None:

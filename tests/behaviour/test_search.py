@@ -5,6 +5,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -273,3 +274,20 @@ async def test_changes_are_found_at_once_and_limits_hold() -> None:
     assert len(await search.find(after, everything, "pears", 1)) == 1
     assert await search.find(after, everything, "", 10) == []
     assert [e.name for e in await search.find(after, everything, "c", 10)] == ["c"]
+
+
+async def test_a_number_that_is_out_of_range_spoils_no_search() -> None:
+    odd = b'{"name":"odd","inputSchema":{"type":"object","properties":{"n":{"maximum":1e400}}}}'
+    server = await served([listing("u", [odd, tool("a", "apples")])], everything_of("u"))
+    found = await ToolSearch().find(server, View("all", b"\xff" * 64), "apples odd", 10)
+    assert {exposure.name for exposure in found} == {"a", "odd"}
+
+
+async def test_a_query_of_any_length_is_answered_at_once() -> None:
+    server = await served([listing("u", [tool("a", "apples")])], everything_of("u"))
+    query = "apples " + " ".join(f"word{number}" for number in range(400_000))
+    search, everything = ToolSearch(), View("all", b"\xff" * 64)
+    await search.find(server, everything, "apples", 10)
+    began = perf_counter()
+    assert [found.name for found in await search.find(server, everything, query, 10)] == ["a"]
+    assert perf_counter() - began < 0.25

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import anyio
 import httpx2
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -27,7 +28,7 @@ from hub.telemetry.logs import LogFormat, Redaction, set_up_logging
 from hub.telemetry.metrics import Metrics
 from hub.telemetry.traces import Traces
 from tests.peers.clients import connected, text_of
-from tests.peers.portico import running_portico
+from tests.peers.portico import portico, running_portico
 from tests.peers.running import modern_server
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -391,3 +392,20 @@ telemetry: {{otlp_endpoint: "{collector.url}"}}
         'proxy_requests_total{cache="none",operation="tools/call",outcome="ok",surface="mcp"} 1.0'
     )
     assert counted in shown
+
+
+async def test_what_children_write_is_shown_without_the_secrets_they_were_given(
+    tmp_path: Path,
+) -> None:
+    program = "import os, sys; sys.stderr.write('started with ' + os.environ['TOKEN'] + chr(10))"
+    command = json.dumps([sys.executable, "-c", program])
+    config = (
+        f'version: 1\nupstreams:\n  leaky: {{command: {command}, env: {{TOKEN: "env:LEAKED"}}}}\n'
+    )
+    environment = {"LEAKED": "Bearer a-very-secret-token"}
+    async with running_portico(tmp_path / "data", config=config, env=environment):
+        with anyio.fail_after(20):
+            shown = ""
+            while "started with" not in shown:
+                shown = json.dumps(await portico("logs", "leaky", data=tmp_path / "data"))
+    assert "very-secret" not in shown

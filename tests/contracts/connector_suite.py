@@ -246,6 +246,9 @@ class ConnectorSuite:
 class McpSuite(ConnectorSuite):
     """Of connectors that reach MCP upstreams."""
 
+    upstream_chooses_logs = False
+    """Whether who asked for no level hears what the upstream sends all the same: within the legacy era."""
+
     async def test_what_opening_tells_is_the_upstreams_own_words(self, harness: Harness) -> None:
         identity = await harness.connector.open()
         assert identity.revisions
@@ -324,8 +327,9 @@ class McpSuite(ConnectorSuite):
         ]
         quiet = harness.tool("log", {"message": "hot", "level": "info"}, log_level="error")
         assert [type(event) for event in await harness.events(quiet)] == [Result]
-        deaf = harness.tool("log", {"message": "hot", "level": "error"})
-        assert [type(event) for event in await harness.events(deaf)] == [Result]
+        unasked = harness.tool("log", {"message": "hot", "level": "error"})
+        heard = [Log, Result] if self.upstream_chooses_logs else [Result]
+        assert [type(event) for event in await harness.events(unasked)] == heard
 
     async def test_vendor_meta_and_capabilities_arrive(self, harness: Harness) -> None:
         seen = await harness.text("meta", meta={"example.com/trace": raw({"a": [1]})})
@@ -382,6 +386,8 @@ ASKABLE = Raw(b'{"elicitation":{"form":{}},"sampling":{},"roots":{"listChanged":
 
 class AskingSuite(McpSuite):
     """Of connectors to legacy upstreams, which ask while the request waits."""
+
+    upstream_chooses_logs = True
 
     @pytest.fixture(autouse=True)
     def _answers(self, harness: Harness) -> None:

@@ -141,8 +141,8 @@ class TestDualInTheLegacyEra(AskingSuite):
         return lambda: connected(dual_peer.url, LEGACY)
 
     async def test_both_eras_are_found_and_each_caller_gets_its_own(self, harness: Harness) -> None:
-        identity = await harness.connector.open()
-        assert identity.revisions == (MODERN, LEGACY)
+        await harness.end(harness.tool("echo", {"text": "hello"}))
+        assert (await harness.connector.open()).revisions == (MODERN, LEGACY)
         harness.revision = MODERN
         end = await harness.end(harness.tool("elicit"))
         assert isinstance(end, Result)

@@ -7,7 +7,7 @@ import anyio
 import pytest
 from msgspec import Raw
 
-from connectors.outcome import Ask, Failure, Result
+from connectors.outcome import Ask, Failure, Log, Pause, Result, Withdrawn
 from connectors.protocol import Change, Credential
 from mcp_wire.jsonrpc import raw as json_raw
 from tests.contracts.connector_suite import ASKABLE
@@ -184,7 +184,9 @@ async def test_a_broken_stream_is_taken_up_again_and_the_call_not_sent_again() -
 
     script = LegacyScript({"tools/call": polls, "GET": get})
     async with raw_server(script) as raw, connected(raw.url) as harness:
-        assert isinstance(await harness.end(harness.tool("any")), Result)
+        events = await harness.events(harness.tool("any"))
+        assert events[:2] == [Pause(50), Pause(None)]
+        assert isinstance(events[2], Result)
         assert [sent.header("last-event-id") for sent in resumed] == ["s-0", "s-1"]
         assert {sent.header("mcp-session-id") for sent in resumed} == {"session-2"}
         assert len(raw.of("tools/call")) == 1
@@ -261,7 +263,8 @@ async def test_a_question_that_is_withdrawn_is_not_answered() -> None:
         asked = events[0]
         assert isinstance(asked, Ask)
         await asked.answer(json_raw({"action": "accept"}))
-        assert isinstance(events[1], Result)
+        assert events[1] == Withdrawn(asked)
+        assert isinstance(events[2], Result)
         assert answers(raw.requests) == []
 
 
@@ -305,6 +308,46 @@ async def test_questions_on_the_sessions_own_stream_reach_the_only_caller_there_
             end = await harness.end(harness.tool("second", client_capabilities=ASKABLE))
         assert isinstance(end, Result)
         assert json.loads(bytes(end.body))["given"]["error"]["code"] == -32600
+
+
+async def test_what_comes_on_the_sessions_own_stream_reaches_the_calls_it_belongs_to() -> None:
+    streams: list[Wire] = []
+
+    async def get(received: Received, wire: Wire) -> None:
+        await wire.start_stream()
+        if received.header("mcp-session-id") == "session-2":
+            streams.append(wire)
+        await wire.client_left()
+
+    async def call(received: Received, wire: Wire) -> None:
+        await wire.start_stream()
+        for message in (
+            {"method": "notifications/message", "params": {"level": "info", "data": "said"}},
+            {"id": 1, "method": "roots/list", "params": {}},
+            {"method": "notifications/cancelled", "params": {"requestId": 1}},
+        ):
+            await streams[0].frame({"jsonrpc": "2.0", **message})
+        await released.wait()
+        await wire.frame(wire.envelope(b"result", b'{"content":[]}'))
+        await wire.end_stream()
+
+    released = anyio.Event()
+    script = LegacyScript({"tools/call": call, "GET": get})
+    async with raw_server(script) as raw, connected(raw.url) as harness:
+        request = harness.tool("any", client_capabilities=ASKABLE)
+        outcome = harness.connector.invoke(request, harness.credential)
+        events = []
+        with anyio.fail_after(5):
+            async for event in outcome:
+                events.append(event)
+                if isinstance(event, Withdrawn):
+                    released.set()
+        log, ask, taken_back, end = events
+        assert isinstance(log, Log)
+        assert isinstance(ask, Ask)
+        assert taken_back == Withdrawn(ask)
+        assert isinstance(end, Result)
+        assert answers(raw.requests) == []
 
 
 async def test_the_log_level_is_lowered_once_and_never_raised() -> None:

@@ -151,20 +151,39 @@ async def test_a_refusal_of_the_revision_that_names_a_legacy_one_leads_there() -
         assert (await harness.connector.open()).revisions == (LEGACY,)
 
 
-async def test_a_session_that_only_showed_the_other_era_is_ended_again() -> None:
-    modern, legacy = ModernScript({"tools/call": echo}), LegacyScript()
+async def test_a_modern_upstream_is_asked_for_the_other_era_by_its_first_caller() -> None:
+    modern, legacy = ModernScript({"tools/call": echo}), LegacyScript({"tools/call": echo})
 
     async def script(received: Received, wire: Wire) -> None:
         is_modern = received.header("mcp-protocol-version") == MODERN
         await (modern if is_modern else legacy)(received, wire)
 
     async with raw_server(script) as raw, connected(raw.url, MODERN) as harness:
-        assert (await harness.connector.open()).revisions == (MODERN, LEGACY)
-        assert (legacy.opened, legacy.sessions) == (1, set())
-        assert [request.method for request in raw.requests].count("DELETE") == 1
+        assert (await harness.connector.open()).revisions == (MODERN,)
         await harness.end(harness.tool("any"))
         assert raw.of("tools/call")[0].header("mcp-session-id") is None
-        assert legacy.opened == 1
+        assert raw.of("initialize") == []
+        harness.revision = LEGACY
+        await harness.end(harness.tool("any"))
+        assert raw.of("tools/call")[1].header("mcp-session-id") is not None
+        assert (await harness.connector.open()).revisions == (MODERN, LEGACY)
+
+
+async def test_a_session_that_only_showed_the_other_era_is_ended_again() -> None:
+    modern, legacy = ModernScript(), LegacyScript({"tools/call": echo})
+
+    async def script(received: Received, wire: Wire) -> None:
+        is_modern = received.header("mcp-protocol-version") == MODERN
+        await (modern if is_modern else legacy)(received, wire)
+
+    async with raw_server(script) as raw, connected(raw.url, LEGACY) as harness:
+        await harness.connector.open()
+        async with anyio.create_task_group() as callers:
+            for _ in range(5):
+                callers.start_soon(harness.end, harness.tool("any"))
+        assert len(raw.of("tools/call")) == 5
+        assert [request.method for request in raw.requests].count("DELETE") == 1
+        assert (legacy.opened, len(legacy.sessions)) == (2, 1)
 
 
 @pytest.mark.parametrize("code", [200, 400, 404, 405, 410])
@@ -222,7 +241,7 @@ async def test_an_upstream_that_changed_its_era_is_asked_anew(
         else:
             await serving[0](received, wire)
 
-    async with raw_server(script) as raw, connected(raw.url) as harness:
+    async with raw_server(script) as raw, connected(raw.url, MODERN) as harness:
         assert (await harness.connector.open()).revisions == (MODERN,)
         for now, found in ((legacy, LEGACY), (modern, MODERN)):
             serving[0] = now

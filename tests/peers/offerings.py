@@ -62,6 +62,15 @@ class LegacySessions:
             await connection.notify("notifications/resources/updated", {"uri": uri})
 
 
+async def send_log(
+    ctx: Context[Any, Any], message: str, level: types.LoggingLevel = "info"
+) -> None:
+    """Log to the caller, without the SDK's deprecation warning, which fails tests."""
+    send: Any = ServerSession.send_log_message
+    bare = send.__wrapped__
+    await bare(ctx.session, level, message, "peer", related_request_id=ctx.request_id)
+
+
 def build(name: str = "everything") -> MCPServer[Any]:
     """A server with all of it; eras and transports are decided by whoever serves it."""
     server: MCPServer[Any] = MCPServer(
@@ -143,9 +152,7 @@ def _add_waiting_tools(server: MCPServer[Any]) -> None:
     @server.tool()
     async def log(ctx: Context[Any, Any], message: str, level: types.LoggingLevel = "info") -> str:
         """Log a message for the caller, then answer."""
-        send: Any = ServerSession.send_log_message
-        bare = send.__wrapped__  # without the deprecation warning, which fails tests
-        await bare(ctx.session, level, message, "peer", related_request_id=ctx.request_id)
+        await send_log(ctx, message, level)
         return "logged"
 
     @server.tool()
@@ -300,12 +307,27 @@ def _page(items: Sequence[Item], cursor: str | None, size: int) -> tuple[list[It
 
 
 def _add_wire_behaviour(server: MCPServer[Any], sessions: LegacySessions) -> None:
-    """Pages, completion, subscriptions and log levels, which the decorators do not offer."""
+    """Pages and completion, which the decorators do not offer, and what legacy clients expect."""
     wire = server._lowlevel_server
 
     async def list_tools(ctx: Any, params: types.PaginatedRequestParams) -> types.ListToolsResult:
         page, cursor = _page(await server.list_tools(), params.cursor, FIRST_TOOL_PAGE)
         return types.ListToolsResult(tools=page, next_cursor=cursor)
+
+    async def complete(ctx: Any, params: types.CompleteRequestParams) -> types.CompleteResult:
+        names = ["alice", "albert", "bob"]
+        values = [name for name in names if name.startswith(params.argument.value)]
+        completion = types.Completion(values=values, total=len(values), has_more=False)
+        return types.CompleteResult(completion=completion)
+
+    wire.add_request_handler("tools/list", types.PaginatedRequestParams, list_tools)
+    wire.add_request_handler("completion/complete", types.CompleteRequestParams, complete)
+    add_legacy_behaviour(server, sessions)
+
+
+def add_legacy_behaviour(server: MCPServer[Any], sessions: LegacySessions) -> None:
+    """Subscriptions, log levels and announced changes for clients before 2026-07-28."""
+    wire = server._lowlevel_server
 
     async def subscribe(ctx: Any, params: types.SubscribeRequestParams) -> types.EmptyResult:
         sessions.subscribe(ctx.session, str(params.uri))
@@ -314,12 +336,6 @@ def _add_wire_behaviour(server: MCPServer[Any], sessions: LegacySessions) -> Non
     async def unsubscribe(ctx: Any, params: types.UnsubscribeRequestParams) -> types.EmptyResult:
         sessions.unsubscribe(ctx.session, str(params.uri))
         return types.EmptyResult()
-
-    async def complete(ctx: Any, params: types.CompleteRequestParams) -> types.CompleteResult:
-        names = ["alice", "albert", "bob"]
-        values = [name for name in names if name.startswith(params.argument.value)]
-        completion = types.Completion(values=values, total=len(values), has_more=False)
-        return types.CompleteResult(completion=completion)
 
     async def set_level(ctx: Any, params: types.SetLevelRequestParams) -> types.EmptyResult:
         return types.EmptyResult()
@@ -337,9 +353,7 @@ def _add_wire_behaviour(server: MCPServer[Any], sessions: LegacySessions) -> Non
         "create_initialization_options",
         partial(wire.create_initialization_options, announced),
     )
-    wire.add_request_handler("tools/list", types.PaginatedRequestParams, list_tools)
     wire.add_request_handler("resources/subscribe", types.SubscribeRequestParams, subscribe)
     wire.add_request_handler("resources/unsubscribe", types.UnsubscribeRequestParams, unsubscribe)
-    wire.add_request_handler("completion/complete", types.CompleteRequestParams, complete)
     wire.add_request_handler("logging/setLevel", types.SetLevelRequestParams, set_level)
     wire.middleware.append(note_session)

@@ -7,6 +7,7 @@ well-behaved upstream does, and leave every other method to the test.
 
 import asyncio
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +16,7 @@ from typing import Any
 
 import anyio
 
+_HEAD = re.compile(rb'\{"jsonrpc":"2.0",(?:"id":(?P<id>[^,]*),)?"method":"(?P<method>[^"]*)"')
 REASONS = {200: "OK", 202: "Accepted", 400: "Bad Request", 404: "Not Found", 503: "Unavailable"}
 
 
@@ -32,11 +34,19 @@ class Received:
 
     @property
     def json(self) -> Any:
-        return json.loads(self.body) if self.body else {}
+        return json.loads(self.body.decode(errors="replace")) if self.body else {}
 
     @property
     def rpc_method(self) -> str:
-        return str(self.json.get("method", "")) if self.body[:1] == b"{" else ""
+        """Read off the beginning, as the rest may be nested more deeply than can be read here."""
+        found = _HEAD.match(self.body)
+        return "" if found is None else found["method"].decode()
+
+    @property
+    def rpc_id(self) -> bytes:
+        """The id as it came."""
+        found = _HEAD.match(self.body)
+        return b"null" if found is None or found["id"] is None else found["id"]
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key == name), None)
@@ -93,9 +103,13 @@ class Wire:
         answer = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}
         await self.reply(status, json.dumps(answer).encode())
 
+    @property
+    def request_id(self) -> bytes:
+        """The id of the request; Portico uses the same text as its progress token."""
+        return self._received.rpc_id
+
     def envelope(self, member: bytes, value: bytes) -> bytes:
-        request_id = json.dumps(self._received.json.get("id")).encode()
-        return b'{"jsonrpc":"2.0","id":%b,"%b":%b}' % (request_id, member, value)
+        return b'{"jsonrpc":"2.0","id":%b,"%b":%b}' % (self.request_id, member, value)
 
     async def start_stream(self, headers: Mapping[str, str] | None = None) -> None:
         """Begin an event stream of unknown length; frames follow with :meth:`frame`."""
@@ -139,9 +153,14 @@ class RawServer:
     scheme: str = "http"
     requests: list[Received] = field(default_factory=list)
     connections: int = 0
-    open_connections: int = 0
+    standing: set[int] = field(default_factory=set)
+    """Numbers of the connections that are open."""
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     stopper: Callable[[], Awaitable[None]] | None = None
+
+    @property
+    def open_connections(self) -> int:
+        return len(self.standing)
 
     @property
     def url(self) -> str:
@@ -193,8 +212,8 @@ async def raw_server(
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         raw.connections += 1
-        raw.open_connections += 1
         connection = raw.connections
+        raw.standing.add(connection)
         writers.add(writer)
         try:
             while (received := await _read_request(reader, connection)) is not None:
@@ -204,7 +223,7 @@ async def raw_server(
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
-            raw.open_connections -= 1
+            raw.standing.discard(connection)
             writers.discard(writer)
             writer.close()
             await raw._note()

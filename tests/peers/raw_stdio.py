@@ -1,7 +1,8 @@
 """A stdio server by script, standard library only: what it does wrong is chosen by its arguments.
 
-It has a tool ``die`` that ends it, ``pid`` that tells its process id and variables, ``ask`` that asks its client
-for input, ``wait`` that never answers; any other tool answers with the content of ``--result``.
+It has a tool ``noise`` that answers after lines that are no messages, ``die`` that ends it, ``pid`` that tells its process id and variables, ``ask`` that asks its client
+for input, ``wait`` that never answers; any other tool answers with the member in the file ``--result``:
+a result without its name, or ``"result":…`` or ``"error":…``. What comes is written to ``--seen``.
 """
 
 import argparse
@@ -19,6 +20,17 @@ DISCOVERY: Final = {
     "ttlMs": 0,
     "cacheScope": "private",
 }
+NOISE: Final = (
+    b"listening on a port",
+    b"\xff\xfe",
+    b'{"jsonrpc":"2.0","id":1,"result":',
+    b"[" * 100_000,
+    b"7",
+    b"[]",
+    b'{"jsonrpc":"2.0","id":987654321,"result":{}}',
+    b'{"jsonrpc":"2.0","id":"x","method":"no/such"}',
+    b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":0}}',
+)
 
 
 def say(message: bytes) -> None:
@@ -85,7 +97,7 @@ class Server:
         answer(message, result)
 
     def list_tools(self, message: Any) -> None:
-        names = ["die", "pid", "ask", "wait"]
+        names = ["noise", "die", "pid", "ask", "wait", *self.options.tool]
         if not self.options.hide or "elicitation" in self.capabilities:
             names.append("hidden")
         answer(
@@ -100,7 +112,11 @@ class Server:
         name = message["params"]["name"]
         if name == "die":
             raise SystemExit(3)
-        if name == "ask":
+        if name == "noise":
+            for line in NOISE:
+                say(line)
+            answer(message, {"content": []})
+        elif name == "ask":
             self.asking = message
             params = {"message": "?", "requestedSchema": {"type": "object"}}
             request = {"jsonrpc": "2.0", "id": "q1", "method": "elicitation/create"}
@@ -109,8 +125,9 @@ class Server:
             words = " ".join([str(os.getpid()), *sorted(os.environ)])
             answer(message, {"content": [{"type": "text", "text": words}]})
         elif name != "wait":
-            head = b'{"jsonrpc":"2.0","id":%d,"result":' % message["id"]
-            say(head + Path(self.options.result).read_bytes() + b"}")
+            content = Path(self.options.result).read_bytes()
+            name = b"" if content.startswith(b'"') else b'"result":'
+            say(b'{"jsonrpc":"2.0","id":%d,%b%b}' % (message["id"], name, content))
 
     def answered(self, message: Any) -> None:
         if self.asking is not None:
@@ -132,6 +149,8 @@ def main() -> None:
     parser.add_argument("--banner", default="")
     parser.add_argument("--hide", action="store_true")
     parser.add_argument("--result", default=os.devnull)
+    parser.add_argument("--tool", action="append", default=[])
+    parser.add_argument("--seen", default=os.devnull)
     options = parser.parse_args()
     time.sleep(options.start_s)
     if options.banner:
@@ -139,8 +158,10 @@ def main() -> None:
         sys.stderr.write("starting\n")
         sys.stderr.flush()
     server = Server(options)
-    for line in sys.stdin.buffer:
-        server.take(json.loads(line))
+    with Path(options.seen).open("ab", buffering=0) as seen:
+        for line in sys.stdin.buffer:
+            seen.write(line)
+            server.take(json.loads(line))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ ROOT: Final = Path(__file__).parents[2]
 START_S: Final = 20.0
 STOP_S: Final = 10.0
 
-PeerName = Literal["modern_server", "legacy_server", "dual_server", "sse_server"]
+PeerName = Literal["modern_server", "legacy_server", "dual_server", "sse_server", "everything"]
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,16 @@ def spawned(name: PeerName, *arguments: str) -> Iterator[Peer]:
                 process.kill()
 
 
-def main(application: Callable[[], Any], path: str = "/mcp") -> None:
-    """What a peer does as a program: say its address in one line of JSON, then serve until told."""
+def main(application: Callable[[], Any], path: str = "/mcp", **options: Any) -> None:
+    """What a peer does as a program: say its address in one line of JSON, then serve until told.
+
+    ``options`` are uvicorn's.
+    """
     parser = argparse.ArgumentParser(description="A peer for tests and examples.")
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
     arguments = parser.parse_args()
     listening = _free_socket(arguments.port)
-    server = uvicorn.Server(_configured(application(), timeout_graceful_shutdown=1))
+    server = uvicorn.Server(_configured(application(), timeout_graceful_shutdown=1, **options))
     listening.listen()
     url = f"http://127.0.0.1:{listening.getsockname()[1]}{path}"
     sys.stdout.write(json.dumps({"url": url}) + "\n")

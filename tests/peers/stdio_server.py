@@ -27,12 +27,12 @@ def command(era: Era) -> tuple[str, ...]:
     return (sys.executable, "-c", run + "import tests.peers.stdio_server as peer; peer.main()")
 
 
-async def serve(server: MCPServer[Any], era: Era) -> None:
-    """Serve one connection."""
+async def serve(server: MCPServer[Any], era: Era, source: Any = None, sink: Any = None) -> None:
+    """Serve one connection: on standard input and output, or on text streams like them."""
     wire = server._lowlevel_server
     if era == "modern":
         wire.middleware.append(_no_handshake)
-    async with stdio_server() as (read_stream, write_stream):
+    async with stdio_server(source, sink) as (read_stream, write_stream):
         options = wire.create_initialization_options()
         if era != "legacy":
             await wire.run(read_stream, write_stream, options)

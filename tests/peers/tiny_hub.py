@@ -5,6 +5,7 @@ tests of the wire decide when something happens. ``async with tiny_hub(tmp_path)
 free port of 127.0.0.1 until the block is left.
 """
 
+from asyncio import Future
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from hub.domain.principal import Principal
 from hub.domain.record import Entry
 from hub.identity.api_keys import digest_of, new_key
 from hub.live.bus import Bus
+from hub.live.parked import ParkedCalls
 from hub.live.revocation import Revocations
 from hub.live.sessions import Sessions
 from hub.live.subscriptions import Subscriptions
@@ -361,7 +363,7 @@ class Noting:
     def reserve(self, call: str) -> None:
         self._recorder.reserve(call)
 
-    def append(self, entry: Entry) -> Awaitable[None]:
+    def append(self, entry: Entry) -> "Future[None]":
         self._seen.entries.append(entry)
         return self._recorder.append(entry)
 
@@ -404,7 +406,7 @@ class TinyHub:
         self.seen = parts.seen
         self.scripted = parts.scripted
         self.revocations = parts.revocations
-        self._parts = parts
+        self.parts = parts
 
     def restarted(self) -> Collaborators:
         """What a new process would work with: the same keys and configuration, nothing live."""
@@ -415,14 +417,14 @@ class TinyHub:
 
     def announce(self, *kinds: ListKind) -> None:
         for kind in kinds:
-            self._parts.bus.publish(ListChanged("default", kind))
+            self.parts.bus.publish(ListChanged("default", kind))
 
     def touch(self, uri: str, virtual_server: str = "default") -> None:
-        self._parts.bus.publish(ResourceUpdated("default", virtual_server, uri))
+        self.parts.bus.publish(ResourceUpdated("default", virtual_server, uri))
 
     def regrow(self) -> None:
         """Swap in a snapshot of the configuration as it is now, and say so."""
-        self._parts.snapshots.swap(self.grown.snapshot())
+        self.parts.snapshots.swap(self.grown.snapshot())
         self.announce("tools", "resources", "prompts")
 
     async def until(self, name: str) -> None:
@@ -446,6 +448,9 @@ class Parts:
         self.revocations = Revocations()
         self.snapshots = SnapshotHolder(grown.snapshot())
         self.ring = load_or_create(data, now())
+        self.clock: Callable[[], float] = lambda: now().timestamp() + self.late_s
+        """What expiring tokens are judged by; ``late_s`` lets time pass."""
+        self.late_s = 0.0
         self.catalogue = TinyCatalogue()
 
     def recorder(self, data: Path) -> Recorder:
@@ -469,16 +474,21 @@ class Parts:
             now=now,
         )
         settings: dict[str, Any] = {"heartbeat_s": 15.0, "front_door": FrontDoor(), **more}
+        views = CallerViews(self.snapshots, self.revocations, now)
+        self.parked = ParkedCalls(views.admits, **settings.pop("parked", {}))
+        self.revocations.on_change(self.parked.check)
+        self.snapshots.on_swap(lambda _old, _new: self.parked.check())
         return Collaborators(
             pipeline=pipeline,
-            views=CallerViews(self.snapshots, self.revocations, now),
+            views=views,
             sessions=settings.pop("sessions", None) or Sessions(),
             bus=self.bus,
             subscriptions=Subscriptions(lambda _t, _v, uris: self.seen.watched.append(uris)),
             revocations=self.revocations,
-            seal=Sealer(self.ring.sealing, lambda: now().timestamp()),
+            seal=Sealer(self.ring.sealing, self.clock),
+            parked=self.parked,
             tasks=tasks,
-            new_call_id=CallIds(now),
+            new_call_id=CallIds(),
             refused_before_identify=lambda source, reason: self.seen.refused.append((
                 source,
                 reason,

@@ -5,16 +5,23 @@ from typing import Final, Literal
 
 from msgspec import Raw, Struct
 
-from hub.domain.call import DEFAULT_VIRTUAL_SERVER
+from hub.domain.call import DEFAULT_VIRTUAL_SERVER, Call
+from hub.domain.outcome import Refusal
+from hub.domain.principal import Principal
 from hub.surfaces.asgi import JSON, Fields, Headers, Receive, Send, encoded, respond
 from hub.surfaces.mcp.answering import Answer
 from hub.surfaces.mcp.calls import Caller
-from hub.wire_errors import Words
+from hub.surfaces.mcp.open_streams import OpenStreams
+from hub.wire_errors import Words, refused
 from mcp_wire import codes
 from mcp_wire.jsonrpc import encode_error
 
+MAX_PATH: Final = 256
+"""No longer path leads anywhere: names have 48 characters."""
 SSE_SUFFIX: Final = "/sse"
 MESSAGES_SUFFIX: Final = "/sse/messages"
+_MAX_REMEMBERED: Final = 256
+"""What callers send is remembered up to this length only: they could send many."""
 _ENDPOINTS: Final[dict[tuple[str, ...], Literal["mcp", "sse", "messages"]]] = {
     ("mcp",): "mcp",
     ("sse",): "sse",
@@ -44,9 +51,13 @@ class Endpoint(Struct, frozen=True):
         return self.tenant is not None and named is not None and named != self.tenant
 
 
-@lru_cache(maxsize=1024)
 def endpoint_of(path: str) -> Endpoint | None:
     """``/mcp``, ``/v/NAME/mcp``, ``/v/NAME/sse`` and below, all of them also behind ``/t/TENANT``."""
+    return _endpoint_of(path) if len(path) <= MAX_PATH else None
+
+
+@lru_cache(maxsize=1024)
+def _endpoint_of(path: str) -> Endpoint | None:
     parts = path.removesuffix("/").split("/")[1:]
     tenant: str | None = None
     if len(parts) > 2 and parts[0] == "t":
@@ -75,11 +86,15 @@ class Arrival(Struct, frozen=True):
 
     def accepts_json(self) -> bool:
         """Whether the client reads JSON answers."""
-        return _accepted(self.fields.get_bytes(b"accept"))[0]
+        return accepted(self.fields.get_bytes(b"accept"))[0]
 
     def accepts_stream(self) -> bool:
         """Whether the client reads event streams."""
-        return _accepted(self.fields.get_bytes(b"accept"))[1]
+        return accepted(self.fields.get_bytes(b"accept"))[1]
+
+    def prefers_stream(self) -> bool:
+        """Whether the client would rather have an event stream than JSON."""
+        return prefers_stream(self.fields.get_bytes(b"accept"))
 
     async def respond(
         self, status: int, body: bytes = b"", headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -102,9 +117,15 @@ class Arrival(Struct, frozen=True):
         await self.respond(answer.status, answer.message, headers)
 
 
+def accepted(accept: bytes | None) -> tuple[bool, bool]:
+    """Whether JSON and whether event streams are accepted; who says nothing accepts both."""
+    if accept is not None and len(accept) > _MAX_REMEMBERED:
+        return _accepted.__wrapped__(accept)
+    return _accepted(accept)
+
+
 @lru_cache(maxsize=256)
 def _accepted(accept: bytes | None) -> tuple[bool, bool]:
-    """Whether JSON and whether event streams are accepted; who says nothing accepts both."""
     kinds = (accept or b"*/*").lower()
     return (
         any(kind in kinds for kind in (b"application/json", b"*/*", b"application/*")),
@@ -112,9 +133,24 @@ def _accepted(accept: bytes | None) -> tuple[bool, bool]:
     )
 
 
+def prefers_stream(accept: bytes | None) -> bool:
+    """Whether event streams are named before JSON: nothing else tells which one a client likes better."""
+    kinds = (accept or b"").lower()
+    return 0 <= kinds.find(b"text/event-stream") < kinds.find(b"application/json")
+
+
 def call_header(call: str) -> tuple[bytes, bytes]:
     """The call id as HTTP headers carry it."""
     return (b"x-portico-call", call.encode("ascii"))
+
+
+def check_room(streams: OpenStreams, principal: Principal, call: Call) -> None:
+    """Raises Turned when no other stream may be opened."""
+    try:
+        streams.check(principal, call)
+    except Refusal as refusal:
+        words = refused(refusal, call.operation, "modern")
+        raise Turned(words.status, words) from refusal
 
 
 def unknown_session() -> Turned:

@@ -1,7 +1,7 @@
 """Which methods are served in which era, and the call that a request stands for."""
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, get_args
 
 from msgspec import Raw, Struct
 
@@ -21,6 +21,9 @@ _ALL_OWN: Final = _OWN_KEYS | {
 }
 """What most requests have and nothing else."""
 _MAX_TRACEPARENT: Final = 64
+_NO_META: Final[Mapping[str, Raw]] = {}
+WHOLE: Final[Mapping[TargetKind, Target]] = {kind: Target(kind) for kind in get_args(TargetKind)}
+"""What requests without a name are about."""
 
 
 class Served(Struct, frozen=True):
@@ -99,13 +102,17 @@ class Calls:
             surface="mcp",
             operation=message.method,
             action=served.action,
-            target=_target_of(served, message),
+            target=WHOLE[served.kind] if served.name_param is None else _target_of(served, message),
             evidence=caller.evidence,
             virtual_server=caller.virtual_server,
             params=message.params,
-            meta=_vendor_keys(message.meta),
+            meta=_NO_META if message.meta.keys() <= _ALL_OWN else _vendor_keys(message.meta),
             traits=traits,
-            traceparent=_traceparent(message.meta, caller),
+            traceparent=(
+                _traceparent(message.meta["traceparent"], caller)
+                if "traceparent" in message.meta
+                else caller.traceparent
+            ),
         )
 
     def standing(self, caller: Caller, operation: str) -> Call:
@@ -122,11 +129,10 @@ class Calls:
 
 
 def _target_of(served: Served, message: Inbound) -> Target:
-    if served.name_param is None:
-        return Target(served.kind)
-    if served.name_param == "ref":
+    name = served.name_param
+    if name == "ref" or name is None:
         return _referenced(message)
-    return Target(served.kind, text_param(message, served.name_param))
+    return Target(served.kind, text_param(message, name))
 
 
 def _referenced(message: Inbound) -> Target:
@@ -144,8 +150,6 @@ def _referenced(message: Inbound) -> Target:
 
 def _vendor_keys(meta: Mapping[str, Raw]) -> Mapping[str, Raw]:
     """The keys that pass: what the specification reserves and what is ours is said anew on each hop."""
-    if meta.keys() <= _ALL_OWN:
-        return {}
     return {
         key: value
         for key, value in meta.items()
@@ -153,8 +157,7 @@ def _vendor_keys(meta: Mapping[str, Raw]) -> Mapping[str, Raw]:
     }
 
 
-def _traceparent(meta: Mapping[str, Raw], caller: Caller) -> str | None:
-    value = meta.get("traceparent")
-    if value is None or len(value) > _MAX_TRACEPARENT:
+def _traceparent(value: Raw, caller: Caller) -> str | None:
+    if len(value) > _MAX_TRACEPARENT:
         return caller.traceparent
     return text_of(value) or caller.traceparent

@@ -26,8 +26,8 @@ from hub.surfaces.mcp.inbound import (
 )
 from hub.surfaces.mcp.legacy_requests import batch_of
 from hub.surfaces.mcp.listen import Subscriber, subscribe, wanted_by
-from hub.surfaces.mcp.machinery import Machinery
-from hub.surfaces.mcp.session_ids import Session
+from hub.surfaces.mcp.machinery import Machinery, malformed
+from hub.surfaces.mcp.session_ids import Session, knows_completion
 from hub.wire_errors import CRASHED, Words
 from mcp_wire import codes
 from mcp_wire.revisions import Era
@@ -92,20 +92,28 @@ class Channel:
         """Send a notification or a request."""
         await self._send(message)
 
+    async def pause(self, _retry_ms: int | None) -> None:
+        """Nothing: there is one channel, and it stays."""
+
     def receive(self, body: bytes) -> None:
-        """Take what came in one piece; messages of a batch are answered one by one. Raises Malformed."""
+        """Take what came in one piece; a batch is answered as one. Raises Malformed."""
         if not is_batch(body):
             self._take(parse(body))
             return
-        for item in batch_of(body, self._session.revision if self._session is not None else None):
+        items = batch_of(body, self._session.revision if self._session is not None else None)
+        batch = _Batch(len(items), self._outlet)
+        for item in items:
             try:
-                self._take(parse(item))
+                message = parse(item)
+                if message.is_request and (message.is_modern or message.method == "initialize"):
+                    raise Malformed(codes.INVALID_REQUEST, "Not in a batch.", request_id=message.id)
+                self._take(message, batch)
             except Malformed as error:
-                self.refuse(error)
+                batch.take(malformed(self._machinery, error, "legacy", self._caller).message)
 
     def refuse(self, error: Malformed) -> None:
         """Answer what is no message."""
-        self._outlet.offer(self._machinery.answering.malformed(error, "legacy").message)
+        self._outlet.offer(malformed(self._machinery, error, "legacy", self._caller).message)
 
     async def idle(self) -> None:
         """Wait until every request taken so far is answered."""
@@ -138,17 +146,20 @@ class Channel:
         self._machinery.legacy.decline_all(self._live)
         self._machinery.given.sessions.end(self._nonce)
 
-    def _take(self, message: Inbound) -> None:
+    def _take(self, message: Inbound, batch: "_Batch | None" = None) -> None:
         """Do what a message asks for; its answer, if one is owed, comes on the channel."""
+        if message.is_request:
+            self._under_way += 1
+            self._tasks.start_soon(self._answer, message, batch)
+            return
         if message.answer is not None:
             self._machinery.legacy.take_answer(message, self._live)
-        elif message.is_request:
-            self._under_way += 1
-            self._tasks.start_soon(self._answer, message)
         elif not self._end_listening(message):
-            self._machinery.legacy.take_notification(message, self._live)
+            self._machinery.legacy.take_notification(message, self._live, self._session)
+        if batch is not None:
+            batch.take(None)
 
-    async def _answer(self, message: Inbound) -> None:
+    async def _answer(self, message: Inbound, batch: "_Batch | None") -> None:
         era: Era = "modern" if message.is_modern else "legacy"
         try:
             if era == "modern":
@@ -156,7 +167,7 @@ class Channel:
             else:
                 answer = await self._answer_legacy(message)
         except Malformed as error:
-            answer = self._machinery.answering.malformed(error, era)
+            answer = malformed(self._machinery, error, era, self._caller)
         except Exception:  # the surface's barrier: this task is the application's
             _logger.exception("a request crashed")
             words = Words(code=codes.INTERNAL_ERROR, message=CRASHED)
@@ -164,7 +175,10 @@ class Channel:
         finally:
             self._under_way -= 1
             self._idle.set()
-        if answer is not None:
+        if batch is not None:
+            batch.take(None if answer is None else answer.message)
+            await self._outlet.room()
+        elif answer is not None:
             await self._send(answer.message)
 
     async def _answer_modern(self, message: Inbound) -> Answer | None:
@@ -172,7 +186,8 @@ class Channel:
         check_revision(message, revision)
         wanted = wanted_by(message) if message.method == "subscriptions/listen" else None
         machinery = self._machinery
-        asked = machinery.modern.asked(message, revision, self._caller, self)
+        check = None if wanted is None else machinery.given.streams.check_admitted
+        asked = machinery.modern.asked(message, revision, self._caller, self, check)
         answer = await machinery.answering.answer_unless_cancelled(asked, self._live.calls)
         if wanted is None or answer is None or answer.admitted is None:
             return answer
@@ -180,7 +195,9 @@ class Channel:
         subscriber = Subscriber(self._outlet.offer, lambda: self._finish_listening(key), asked.id)
         feed = Feed(machinery.given, asked.call, answer.admitted.principal, subscriber)
         self._listening[key] = (asked, feed)
-        self._outlet.offer(subscribe(feed, wanted, machinery.given.views, asked.call, asked.id))
+        told = await subscribe(feed, wanted, machinery.given.views, asked.call, asked.id)
+        if key in self._listening:
+            self._outlet.offer(told)
         return None
 
     async def _answer_legacy(self, message: Inbound) -> Answer | None:
@@ -218,6 +235,8 @@ class Channel:
         call = self._machinery.calls.standing(self._caller, "stream")
         self._feed = Feed(given, call, principal, subscriber)
         self._feed.tell_lists(LIST_KINDS)
+        if knows_completion(self._session):
+            self._feed.tell_session(self._nonce)
         return answer
 
     def _end_listening(self, message: Inbound) -> bool:
@@ -242,6 +261,23 @@ class Channel:
     async def _send(self, message: bytes) -> None:
         self._outlet.offer(message)
         await self._outlet.room()
+
+
+class _Batch:
+    """Collects the answers to one batch and sends them as one array, when no more can come."""
+
+    def __init__(self, size: int, outlet: Outlet) -> None:
+        self._left = size
+        self._outlet = outlet
+        self._answers: list[bytes] = []
+
+    def take(self, answer: bytes | None) -> None:
+        """What became of one of its messages; None where nothing is to be said."""
+        self._left -= 1
+        if answer is not None:
+            self._answers.append(answer)
+        if not self._left and self._answers:
+            self._outlet.offer(b"[%b]" % b",".join(self._answers))
 
 
 def new_nonce() -> str:

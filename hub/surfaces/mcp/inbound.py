@@ -16,6 +16,7 @@ from mcp_wire.codes import LOG_LEVELS
 from mcp_wire.headers import NAME_PARAMS, decode_header_value
 from mcp_wire.jsonrpc import EMPTY_OBJECT, Message, decode_batch, decode_members, raw, string_of
 from mcp_wire.revisions import LATEST_MODERN, MODERN_REVISIONS, REVISIONS, Era
+from mcp_wire.wellformed import decoded, with_whole_characters
 
 MAX_ID_BYTES: Final = 1024
 
@@ -84,7 +85,7 @@ class _IdOnly(Struct, gc=False):
 _envelope: Final = msgspec.json.Decoder(_Envelope)
 _id_only: Final = msgspec.json.Decoder(_IdOnly)
 _LATEST: Final = raw(LATEST_MODERN)
-_VERSION: Final = b'"2.0"'
+_VERSION: Final = raw("2.0")
 _ROUTING: Final = frozenset((b"mcp-protocol-version", b"mcp-method", b"mcp-name"))
 _NO_META: Final[dict[str, Raw]] = {}
 
@@ -97,13 +98,16 @@ def parse(body: bytes | Raw) -> Inbound:
     try:
         if isinstance(body, bytes) and not body.isascii():
             body.decode()
-        envelope = _envelope.decode(body)
+        envelope = decoded(_envelope, body)
     except (msgspec.DecodeError, RecursionError):
+        whole = with_whole_characters(bytes(body))
+        if whole is not None:
+            return parse(whole)
         raise _unreadable(body) from None
     except UnicodeDecodeError:
         raise Malformed(codes.PARSE_ERROR, "The body is not UTF-8.") from None
     request_id = None if envelope.id is UNSET else _checked_id(envelope.id)
-    if envelope.jsonrpc is UNSET or bytes(envelope.jsonrpc) != _VERSION:
+    if envelope.jsonrpc != _VERSION:
         raise Malformed(codes.INVALID_REQUEST, "'jsonrpc' must be \"2.0\".", request_id=request_id)
     if envelope.method is UNSET:
         return _answer(envelope, request_id)
@@ -117,6 +121,14 @@ def parse(body: bytes | Raw) -> Inbound:
                 codes.INVALID_PARAMS, "'params._meta' must be an object.", request_id=request_id
             ) from None
     return Inbound(envelope.method, request_id, params, meta)
+
+
+def id_of(body: bytes) -> Raw | None:
+    """The id of whatever message a body may be, for a refusal that has nothing to do with it."""
+    try:
+        return parse(body).id
+    except Malformed as error:
+        return error.request_id
 
 
 def parse_batch(body: bytes) -> list[Raw]:
@@ -274,8 +286,8 @@ def _checked_id(request_id: Raw) -> Raw:
 
 
 def _is_id(value: Raw) -> bool:
-    first = bytes(memoryview(value)[:1])
-    return len(value) <= MAX_ID_BYTES and (first in b'"-' or first.isdigit())
+    text = bytes(value)
+    return len(text) <= MAX_ID_BYTES and (text.isdigit() or text[:1] in b'"-' or text[:1].isdigit())
 
 
 def _mismatch(message: Inbound, text: str) -> Malformed:

@@ -9,25 +9,29 @@ from typing import Final
 
 import anyio
 from msgspec import Raw
+from msgspec.structs import replace
 
 from hub.domain.announcement import LIST_KINDS
+from hub.domain.call import Call
 from hub.domain.outcome import Refusal
+from hub.passage import Passage
 from hub.surfaces.asgi import JSON
-from hub.surfaces.mcp.answering import SILENT, Answer
-from hub.surfaces.mcp.arrival import Arrival, Turned, call_header, unknown_session
+from hub.surfaces.mcp.answering import SILENT, Answer, Asked
+from hub.surfaces.mcp.arrival import Arrival, Turned, call_header, check_room, unknown_session
 from hub.surfaces.mcp.collaborators import LiveSession
 from hub.surfaces.mcp.event_stream import EventStream
 from hub.surfaces.mcp.feed import Feed
 from hub.surfaces.mcp.inbound import Inbound, Malformed, parse
 from hub.surfaces.mcp.legacy_requests import batch_of
 from hub.surfaces.mcp.listen import Subscriber
-from hub.surfaces.mcp.machinery import Machinery, identified
-from hub.surfaces.mcp.reply import Reply
-from hub.surfaces.mcp.session_ids import Session, SessionIds
+from hub.surfaces.mcp.machinery import Machinery, identified, malformed
+from hub.surfaces.mcp.reply import Reply, frame
+from hub.surfaces.mcp.resumable import RESUMABLE_SINCE, ResumableReply
+from hub.surfaces.mcp.session_ids import Session, SessionIds, knows_completion
 from hub.surfaces.mcp.wire import error_answer
 from hub.wire_errors import CANCELLED, Words, refused
 from mcp_wire import codes
-from mcp_wire.revisions import LEGACY_REVISIONS, MODERN_REVISIONS
+from mcp_wire.revisions import LEGACY_REVISIONS, MODERN_REVISIONS, at_least
 
 _POST_ONLY: Final = ((b"allow", b"POST"),)
 
@@ -62,7 +66,7 @@ class LegacyHttp:
             await self._answer(message, session, live, arrival)
         else:
             self._own(session, arrival)
-            self._take(message, live)
+            self._take(message, session, live)
             await arrival.respond(202)
 
     async def post_batch(self, body: bytes, arrival: Arrival) -> None:
@@ -97,23 +101,65 @@ class LegacyHttp:
         call = self._calls.standing(arrival.caller, "GET")
         if not self._given.views.admits(call):
             raise Turned(403, refused(Refusal("virtual_server"), "GET", "legacy"))
+        event_id = arrival.fields.get(b"last-event-id")
+        if event_id and live.request_of(event_id) is not None:
+            await self._resume(event_id, live, call, arrival)
+        else:
+            await self._announce(session, live, call, arrival)
+
+    async def _resume(self, event_id: str, live: LiveSession, call: Call, arrival: Arrival) -> None:
+        """Go on with the stream of an answer, after an event of it; what is lost is said to be."""
+        stream = EventStream(arrival, self._given.tasks, self._given.heartbeat_s)
+        replay = live.stream_of(event_id)
+        if replay is None or not (replay.is_whole or replay.after(event_id)):
+            words = Words(code=codes.INTERNAL_ERROR, message="The answer is no longer kept.")
+            stream.offer(error_answer(Raw(live.request_of(event_id) or b"null"), words, ""))
+            stream.end()
+            await stream.serve((), lambda: None)
+            return
+
+        def check() -> None:
+            if not self._given.views.admits(call):
+                stream.end()
+
+        for said_id, message in replay.after(event_id):
+            stream.offer_chunk(frame(message, said_id))
+        if replay.ended:
+            stream.end()
+        replay.take_up(stream)
+        try:
+            await stream.serve((), check)
+        finally:
+            replay.leave(stream)
+
+    async def _announce(
+        self, session: Session, live: LiveSession, call: Call, arrival: Arrival
+    ) -> None:
+        """Tell of changes; what an earlier stream of the session missed is made up for."""
+        principal = self._given.views.principal(call)
         if live.hang_up is not None:
             live.hang_up()
+        else:
+            check_room(self._given.streams, principal, call)
         stream = EventStream(arrival, self._given.tasks, self._given.heartbeat_s)
         subscriber = Subscriber(stream.offer, stream.end)
-        feed = Feed(self._given, call, self._given.views.principal(call), subscriber)
+        feed = Feed(self._given, call, principal, subscriber)
         live.hang_up = stream.end
         self._feeds[session.nonce] = feed
         try:
-            feed.tell_lists(LIST_KINDS)
-            for uri in live.subscribed:
-                feed.tell_resource(uri)
+            feed.tell_lists(LIST_KINDS, live.told)
+            if knows_completion(session):
+                feed.tell_session(session.nonce)
+            feed.tell_resources(live.subscribed)
+            if live.subscribed:
+                self._given.tasks.start_soon(feed.catch_up)
             if live.restored:
                 live.restored = False
                 for kind in LIST_KINDS:
                     subscriber.list_changed(kind)
             await stream.serve((), feed.check)
         finally:
+            live.told = feed.told
             feed.close()
             if self._feeds.get(session.nonce) is feed:
                 del self._feeds[session.nonce]
@@ -128,6 +174,16 @@ class LegacyHttp:
         self._own(session, arrival)
         self._given.sessions.end(session.nonce)
         await arrival.respond(204)
+
+    def session_of(
+        self, session_id: str, virtual_server: str
+    ) -> tuple[Session, LiveSession] | None:
+        """The session that an id names, whoever says it; None for unknown ones."""
+        session = self._ids.unseal(session_id)
+        if session is None or session.virtual_server != virtual_server:
+            return None
+        live = self._given.sessions.resume(session.nonce)
+        return None if live is None else (session, live)
 
     def end_streams(self) -> None:
         """End every open stream."""
@@ -153,22 +209,53 @@ class LegacyHttp:
         session_id = self._ids.seal(session).encode("ascii")
         await arrival.answer(answer, (b"mcp-session-id", session_id))
 
+    async def go_on(
+        self, asked: Asked, session: Session, arrival: Arrival, passage: Passage
+    ) -> None:
+        """Answer a request whose call was made and has begun its pass."""
+        live = asked.session
+        if live is None:
+            raise ValueError("a legacy request belongs to a session")
+        reply = self._reply(asked.id, session, live, arrival)
+        await self._finish(replace(asked, exchange=reply), reply, session, live, passage)
+
     async def _answer(
         self, message: Inbound, session: Session, live: LiveSession, arrival: Arrival
     ) -> None:
-        reply = Reply(arrival, self._given.tasks, self._given.heartbeat_s, None)
+        reply = self._reply(message.id, session, live, arrival)
         try:
             asked = self._requests.asked(message, arrival.caller, session, live, reply)
-            reply.headers = (call_header(asked.call.id),)
-            reply.on_gone = partial(self._requests.decline_questions, asked, live)
-            answer = await self._requests.run(asked, live, partial(self._feeds.get, session.nonce))
+        except Malformed:
+            reply.give_up()
+            raise
+        await self._finish(asked, reply, session, live)
+
+    async def _finish(
+        self,
+        asked: Asked,
+        reply: Reply,
+        session: Session,
+        live: LiveSession,
+        passage: Passage | None = None,
+    ) -> None:
+        reply.headers = (call_header(asked.call.id),)
+        reply.on_gone = partial(self._requests.decline_questions, asked, live)
+        feed = partial(self._feeds.get, session.nonce)
+        try:
+            answer = await self._requests.run(asked, live, feed, passage)
         except BaseException:
             reply.give_up()
             raise
-        if answer is None:
-            words = Words(code=CANCELLED, message="The request was cancelled.")
-            answer = Answer(error_answer(message.id, words, asked.call.id), call=asked.call.id)
-        await reply.finish(answer)
+        await reply.finish(cancelled(asked) if answer is None else answer)
+
+    def _reply(
+        self, request_id: Raw | None, session: Session, live: LiveSession, arrival: Arrival
+    ) -> Reply:
+        tasks, heartbeat_s = self._given.tasks, self._given.heartbeat_s
+        if not at_least(session.revision, RESUMABLE_SINCE):
+            return Reply(arrival, tasks, heartbeat_s, None)
+        keep = partial(live.begin_stream, bytes(request_id or b"null"))
+        return ResumableReply(arrival, tasks, heartbeat_s, keep, session.revision)
 
     async def _answer_in_batch(
         self, item: Raw, session: Session, live: LiveSession, arrival: Arrival
@@ -176,23 +263,23 @@ class LegacyHttp:
         try:
             message = parse(item)
             if not message.is_request:
-                self._take(message, live)
+                self._take(message, session, live)
                 return None
             if message.method == "ping":
                 return self._requests.pong(message)
-            if message.method == "initialize":
+            if message.method == "initialize" or message.is_modern:
                 raise Malformed(codes.INVALID_REQUEST, "Not in a batch.", request_id=message.id)
             asked = self._requests.asked(message, arrival.caller, session, live, SILENT)
         except Malformed as error:
-            return self._answering.malformed(error, "legacy").message
+            return malformed(self._machinery, error, "legacy", arrival.caller).message
         answer = await self._requests.run(asked, live, partial(self._feeds.get, session.nonce))
         return None if answer is None else answer.message
 
-    def _take(self, message: Inbound, live: LiveSession) -> None:
+    def _take(self, message: Inbound, session: Session, live: LiveSession) -> None:
         if message.answer is not None:
             self._requests.take_answer(message, live)
         else:
-            self._requests.take_notification(message, live)
+            self._requests.take_notification(message, live, session)
 
     def _session_of(self, arrival: Arrival) -> tuple[Session, LiveSession]:
         """The session that a request names. Raises Turned: 400 without an id, 404 for unknown ones."""
@@ -206,18 +293,21 @@ class LegacyHttp:
             raise Turned(
                 400, Words(code=codes.INVALID_REQUEST, message="Mcp-Session-Id is missing.")
             )
-        session = self._ids.unseal(session_id)
-        live = None
-        if session is not None and session.virtual_server == arrival.caller.virtual_server:
-            live = self._given.sessions.resume(session.nonce)
-        if session is None or live is None:
+        found = self.session_of(session_id, arrival.caller.virtual_server)
+        if found is None:
             raise unknown_session()
-        return session, live
+        return found
 
     def _own(self, session: Session, arrival: Arrival) -> None:
         """Raises Turned unless the session is the caller's own; for what passes no pipeline."""
         if not session.belongs_to(identified(self._machinery, arrival.caller)):
             raise unknown_session()
+
+
+def cancelled(asked: Asked) -> Answer:
+    """The answer of a request that its client cancelled."""
+    words = Words(code=CANCELLED, message="The request was cancelled.")
+    return Answer(error_answer(asked.id, words, asked.call.id), call=asked.call.id)
 
 
 def _is_modern(arrival: Arrival) -> bool:

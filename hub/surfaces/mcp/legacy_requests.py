@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Final
 
-from anyio.abc import TaskGroup
 from msgspec import Raw, Struct
 
 from hub.domain.call import CallerTraits
+from hub.passage import Passage
 from hub.pipeline import Admitted
 from hub.surfaces.mcp.answering import (
     SILENT,
@@ -17,7 +17,8 @@ from hub.surfaces.mcp.answering import (
     UnknownSession,
 )
 from hub.surfaces.mcp.calls import Caller, Calls
-from hub.surfaces.mcp.collaborators import LiveSession
+from hub.surfaces.mcp.collaborators import Collaborators, LiveSession
+from hub.surfaces.mcp.down_level import askable
 from hub.surfaces.mcp.feed import Feed
 from hub.surfaces.mcp.inbound import (
     Inbound,
@@ -54,19 +55,22 @@ class LegacyRequests:
     """What HTTP, HTTP+SSE and standard streams have in common on the legacy wire."""
 
     def __init__(
-        self, answering: Answering, calls: Calls, server_info: Raw, tasks: TaskGroup
+        self, answering: Answering, calls: Calls, server_info: Raw, given: Collaborators
     ) -> None:
         self._answering = answering
         self._calls = calls
         self._server_info = server_info
-        self._tasks = tasks
+        self._tasks = given.tasks
+        self._roots_changed = given.roots_changed
 
     def handshake(self, message: Inbound) -> Handshake:
         """The revision and protocol capabilities of an ``initialize`` request. Raises Malformed."""
         client_info = message.params.get("clientInfo")
+        revision = negotiate(text_param(message, "protocolVersion"))
+        declared = askable(members_param(message, "capabilities"), revision)
         return Handshake(
-            negotiate(text_param(message, "protocolVersion")),
-            relayed_capabilities(members_param(message, "capabilities")),
+            revision,
+            relayed_capabilities(declared),
             None if client_info is None else client_info.copy(),
         )
 
@@ -121,16 +125,27 @@ class LegacyRequests:
         )
 
     async def run(
-        self, asked: Asked, live: LiveSession, feed: Callable[[], Feed | None]
+        self,
+        asked: Asked,
+        live: LiveSession,
+        feed: Callable[[], Feed | None],
+        passage: Passage | None = None,
     ) -> Answer | None:
         """The answer of a request; None when the caller cancelled it. ``feed`` finds the open stream's."""
-        answer = await self._answering.answer_unless_cancelled(asked, live.calls)
+        answer = await self._answering.answer_unless_cancelled(asked, live.calls, passage)
         if answer is not None and answer.admitted is not None:
-            _apply(asked, live, feed())
+            stream = feed()
+            _apply(asked, live, stream)
+            if stream is not None and asked.call.operation == "resources/subscribe":
+                await stream.settled()
         return answer
 
-    def take_notification(self, message: Inbound, live: LiveSession) -> None:
-        """Do what a notification asks for; the only one that asks for something is a cancellation."""
+    def take_notification(
+        self, message: Inbound, live: LiveSession, session: Session | None
+    ) -> None:
+        """Do what a notification asks for: cancel a call, or tell upstreams that roots changed."""
+        if message.method == "notifications/roots/list_changed" and session is not None:
+            self._roots_changed(session.tenant, session.principal, session.nonce)
         if message.method == "notifications/cancelled" and "requestId" in message.params:
             cancel = live.calls.get(bytes(message.params["requestId"]))
             if cancel is not None:
@@ -189,11 +204,11 @@ def _apply(asked: Asked, live: LiveSession, feed: Feed | None) -> None:
     elif call.operation == "resources/subscribe":
         live.subscribed.add(call.target.name)
         if feed is not None:
-            feed.tell_resource(call.target.name)
+            feed.tell_resources([call.target.name])
     elif call.operation == "resources/unsubscribe":
         live.subscribed.discard(call.target.name)
         if feed is not None:
-            feed.forget_resource(call.target.name)
+            feed.forget_resources([call.target.name])
 
 
 def _id_of(message: Inbound) -> Raw:

@@ -83,18 +83,26 @@ class Subscriber:
         """A resource that the caller asked for has new content."""
         self._offer(wire.resource_updated(uri, self._subscription))
 
+    def elicitation_completed(self, elicitation: str) -> None:
+        """What the caller was asked by URL is settled."""
+        self._offer(wire.elicitation_completed(elicitation))
+
     def dismissed(self) -> None:
         """The caller may not be here any longer."""
         self._dismiss()
 
 
-def subscribe(feed: Feed, wanted: Wanted, views: Views, call: Call, subscription: Raw) -> bytes:
-    """Start telling; what is returned acknowledges the honoured part and must be sent first."""
+async def subscribe(
+    feed: Feed, wanted: Wanted, views: Views, call: Call, subscription: Raw
+) -> bytes:
+    """Start telling; what is returned acknowledges the honoured part and must be sent first.
+
+    Upstreams are asked for resources before, which takes them 2 s at the most.
+    """
     honoured: dict[str, Raw] = {kind: raw(True) for kind in wanted.kinds}
     feed.tell_lists(wanted.list_kinds)
-    uris = [uri for uri in wanted.uris if views.may_read(call, uri)]
-    for uri in uris:
-        feed.tell_resource(uri)
+    feed.tell_resources(uri for uri in wanted.uris if views.may_read(call, uri))
+    uris = await feed.confirm()
     if uris:
         honoured["resourceSubscriptions"] = raw(uris)
     return wire.acknowledged(honoured, subscription)

@@ -4,14 +4,17 @@ from msgspec import Raw, Struct
 
 from hub.domain.outcome import Refusal
 from hub.domain.principal import Principal
-from hub.surfaces.mcp.answering import Answering
+from hub.surfaces.mcp.answering import Answer, Answering
 from hub.surfaces.mcp.arrival import Turned
 from hub.surfaces.mcp.calls import Caller, Calls
 from hub.surfaces.mcp.collaborators import Collaborators
+from hub.surfaces.mcp.inbound import Malformed
 from hub.surfaces.mcp.legacy_requests import LegacyRequests
 from hub.surfaces.mcp.modern_requests import ModernRequests
+from hub.surfaces.mcp.parking import Parking
 from hub.wire_errors import refused
 from mcp_wire.jsonrpc import raw
+from mcp_wire.revisions import Era
 
 
 class Machinery(Struct, frozen=True):
@@ -29,9 +32,15 @@ def machinery_of(given: Collaborators) -> Machinery:
     """The machinery that works with these collaborators."""
     server_info = raw({"name": "portico", "version": given.version})
     calls = Calls(given.new_call_id)
-    answering = Answering(given.pipeline, server_info)
-    legacy = LegacyRequests(answering, calls, server_info, given.tasks)
+    answering = Answering(given.pipeline, server_info, Parking(given), given.answer_within_s)
+    legacy = LegacyRequests(answering, calls, server_info, given)
     return Machinery(given, calls, answering, ModernRequests(calls), legacy, server_info)
+
+
+def malformed(machinery: Machinery, error: Malformed, era: Era, caller: Caller) -> Answer:
+    """The answer of a message that became no call; such are counted."""
+    machinery.given.refused_before_identify(caller.evidence.peer, "malformed")
+    return machinery.answering.malformed(error, era)
 
 
 def identified(machinery: Machinery, caller: Caller) -> Principal:

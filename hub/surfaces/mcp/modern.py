@@ -6,15 +6,18 @@ Source: 2026-07-28 Streamable HTTP; mcp.md S1 to S9, S12 to S16.
 from collections.abc import Callable
 
 import msgspec
+from msgspec.structs import replace
 
+from hub.passage import Passage
 from hub.pipeline import Admitted
 from hub.surfaces.mcp import wire
 from hub.surfaces.mcp.answering import SILENT, Answer, Asked, Cancellation
-from hub.surfaces.mcp.arrival import Arrival, call_header
+from hub.surfaces.mcp.arrival import Arrival, Turned, call_header
 from hub.surfaces.mcp.event_stream import EventStream
 from hub.surfaces.mcp.feed import Feed
 from hub.surfaces.mcp.inbound import (
     Inbound,
+    Malformed,
     Mismatch,
     check_envelope,
     check_headers,
@@ -52,9 +55,9 @@ class ModernHttp:
     async def post(self, message: Inbound, arrival: Arrival) -> None:
         """Answer one POST; closing its response stream cancels the request (S14)."""
         if message.answer is not None:
-            words = Words(code=codes.INVALID_REQUEST, message="Answers are not sent in this era.")
-            await arrival.refuse(400, words, message.id)
-            return
+            raise Malformed(
+                codes.INVALID_REQUEST, "Answers are not sent in this era.", request_id=message.id
+            )
         if not message.is_request:
             await arrival.respond(202)
             return
@@ -66,30 +69,53 @@ class ModernHttp:
         else:
             await self._answer(message, revision, arrival)
 
+    async def go_on(
+        self, asked: Asked, message: Inbound, arrival: Arrival, passage: Passage
+    ) -> None:
+        """Answer a request whose call was made and has begun its pass."""
+        cancellation = Cancellation()
+        reply = Reply(arrival, self._given.tasks, self._given.heartbeat_s, cancellation.cancel)
+        check = _param_check(message, arrival) if message.method == "tools/call" else None
+        await self._finish(
+            replace(asked, exchange=reply, check=check), reply, cancellation, passage
+        )
+
     async def _answer(self, message: Inbound, revision: str, arrival: Arrival) -> None:
         cancellation = Cancellation()
         reply = Reply(arrival, self._given.tasks, self._given.heartbeat_s, cancellation.cancel)
+        check = _param_check(message, arrival) if message.method == "tools/call" else None
+        try:
+            asked = self._requests.asked(message, revision, arrival.caller, reply, check)
+        except Malformed:
+            reply.give_up()
+            raise
+        await self._finish(asked, reply, cancellation)
+
+    async def _finish(
+        self,
+        asked: Asked,
+        reply: Reply,
+        cancellation: Cancellation,
+        passage: Passage | None = None,
+    ) -> None:
+        reply.headers = (call_header(asked.call.id),)
         answer: Answer | None = None
         try:
-            check = _param_check(message, arrival) if message.method == "tools/call" else None
-            asked = self._requests.asked(message, revision, arrival.caller, reply, check)
-            reply.headers = (call_header(asked.call.id),)
             with cancellation:
-                answer = await self._answering.answer(asked)
+                answer = await self._answering.answer(asked, passage)
         finally:
             if answer is None:
                 reply.give_up()
-        if answer is None:
-            return
-        await reply.finish(answer)
+        if answer is not None:
+            await reply.finish(answer)
 
     async def _listen(self, message: Inbound, revision: str, arrival: Arrival) -> None:
         if not arrival.accepts_stream():
             words = Words(code=codes.INVALID_REQUEST, message="Accept must allow event streams.")
-            await arrival.refuse(406, words, message.id)
-            return
+            raise Turned(406, words)
         wanted = wanted_by(message)
-        asked = self._requests.asked(message, revision, arrival.caller, SILENT)
+        check = self._given.streams.check_admitted
+        asked = self._requests.asked(message, revision, arrival.caller, SILENT, check)
         answer = await self._answering.answer(asked)
         if answer.admitted is None:
             await arrival.answer(answer)
@@ -123,7 +149,8 @@ class ListenStream:
         subscriber = Subscriber(self._stream.offer, self.end, asked.id)
         feed = Feed(self._given, asked.call, admitted.principal, subscriber)
         try:
-            self._stream.offer(subscribe(feed, wanted, self._given.views, asked.call, asked.id))
+            told = await subscribe(feed, wanted, self._given.views, asked.call, asked.id)
+            self._stream.offer(told)
             await self._stream.serve((call_header(asked.call.id),), feed.check)
         finally:
             feed.close()

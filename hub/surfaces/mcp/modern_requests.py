@@ -39,13 +39,14 @@ class ModernRequests:
         """The call of a request whose envelope was checked. Raises Malformed."""
         if message.id is None:
             raise ValueError("a notification is not answered")
-        token = message.meta.get(codes.META_PROGRESS)
+        meta = message.meta
+        token, declared = meta.get(codes.META_PROGRESS), meta[codes.META_CLIENT_CAPABILITIES]
         traits = CallerTraits(
-            revision=revision,
-            client_capabilities=_relayed(message.meta[codes.META_CLIENT_CAPABILITIES]),
-            client_info=message.meta.get(codes.META_CLIENT_INFO),
-            wants_progress=token is not None,
-            log_level=log_level_of(message),
+            revision,
+            EMPTY_OBJECT if declared == EMPTY_OBJECT else _relayed(declared),
+            meta.get(codes.META_CLIENT_INFO),
+            token is not None,
+            log_level_of(message) if codes.META_LOG_LEVEL in meta else None,
         )
         return Asked(
             call=self._calls.of(message, "modern", caller, traits),
@@ -60,8 +61,6 @@ class ModernRequests:
 
 def _relayed(declared: Raw) -> Raw:
     """A caller's protocol capabilities without what cannot be relayed to it."""
-    if bytes(declared) == b"{}":
-        return EMPTY_OBJECT
     try:
         members = decode_members(declared)
         extensions = members_of(members.get("extensions"))

@@ -26,9 +26,9 @@ STREAM_HEADERS: Final[Headers] = (
 COMMENT: Final = encode_comment("ping")
 
 
-def frame(message: bytes) -> bytes:
+def frame(message: bytes, event_id: str | None = None) -> bytes:
     """One JSON-RPC message as an event."""
-    return encode_frame(message, event="message")
+    return encode_frame(message, event="message", id=event_id)
 
 
 class Reply:
@@ -38,12 +38,12 @@ class Reply:
         "_arrival",
         "_ended",
         "_heartbeat_s",
+        "_hung_up",
         "_lock",
         "_started",
         "_tasks",
         "_timer",
         "can_show",
-        "gone",
         "headers",
         "on_gone",
     )
@@ -64,16 +64,23 @@ class Reply:
         self._lock: asyncio.Lock | None = None
         self.headers: Headers = ()
         """What goes with the answer, whatever form it takes."""
-        self.gone = False
-        """Whether the client has hung up; seen only of calls that last."""
+        self._hung_up = False
         self.can_show = arrival.accepts_stream()
         """Whether anything can be sent before the answer."""
         self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._lasts)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has hung up; seen only of calls that last."""
+        return self._hung_up
 
     async def show(self, message: bytes) -> None:
         """Send a notification or a request; from now on the answer is a stream."""
         if self.can_show and not self.gone:
             await self._write(frame(message))
+
+    async def pause(self, _retry_ms: int | None) -> None:
+        """Nothing: this answer's stream cannot be taken up again."""
 
     async def finish(self, answer: Answer) -> None:
         """Send the answer, and nothing after it."""
@@ -100,7 +107,7 @@ class Reply:
             self._timer = loop.call_later(self._heartbeat_s, self._tasks.start_soon, self._beat)
 
     async def _beat(self) -> None:
-        if not self._ended and not self.gone:
+        if not self._ended and not self._hung_up:
             await self._write(COMMENT)
             if not self._ended:
                 self._beat_later()
@@ -110,10 +117,18 @@ class Reply:
         while (await receive())["type"] != "http.disconnect":
             pass
         if not self._ended:
-            self.gone = True
+            self._hung_up = True
             self._timer.cancel()
-            if self.on_gone is not None:
-                self.on_gone()
+            self._left()
+
+    def _left(self) -> None:
+        """The client has hung up."""
+        if self.on_gone is not None:
+            self.on_gone()
+
+    def _opening(self) -> bytes:
+        """What a stream begins with."""
+        return b""
 
     async def _write(self, chunk: bytes, *, last: bool = False) -> None:
         send = self._arrival.send
@@ -126,5 +141,6 @@ class Reply:
                 self._started = True
                 headers = [*STREAM_HEADERS, *self.headers, *self._arrival.cors]
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
+                chunk = self._opening() + chunk
             self._ended = last
             await send({"type": "http.response.body", "body": chunk, "more_body": not last})

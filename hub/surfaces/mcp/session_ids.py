@@ -10,6 +10,7 @@ from msgspec import Raw, Struct
 from hub.domain.principal import Principal
 from hub.surfaces.mcp.collaborators import Seal
 from mcp_wire.jsonrpc import raw
+from mcp_wire.revisions import at_least
 
 MAX_CAPABILITIES_BYTES: Final = 1024
 MAX_ID_LENGTH: Final = 8192
@@ -32,6 +33,11 @@ class Session(Struct, frozen=True, array_like=True):
     def belongs_to(self, principal: Principal) -> bool:
         """Whether this principal opened it; for everybody else the id is unknown."""
         return principal.name == self.principal and principal.tenant == self.tenant
+
+
+def knows_completion(session: Session) -> bool:
+    """Whether its client may be told that an elicitation by URL is settled."""
+    return at_least(session.revision, "2025-11-25")
 
 
 _session: Final = msgspec.json.Decoder(Session)

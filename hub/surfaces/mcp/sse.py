@@ -7,7 +7,14 @@ from typing import Final
 from urllib.parse import parse_qs, quote
 
 from hub.domain.outcome import Refusal
-from hub.surfaces.mcp.arrival import MESSAGES_SUFFIX, SSE_SUFFIX, Arrival, Turned, unknown_session
+from hub.surfaces.mcp.arrival import (
+    MESSAGES_SUFFIX,
+    SSE_SUFFIX,
+    Arrival,
+    Turned,
+    check_room,
+    unknown_session,
+)
 from hub.surfaces.mcp.channel import Channel, new_nonce
 from hub.surfaces.mcp.event_stream import EventStream
 from hub.surfaces.mcp.machinery import Machinery, identified
@@ -76,6 +83,7 @@ class LegacySse:
         if not self._given.views.admits(call):
             words = refused(Refusal("virtual_server"), "GET", "legacy")
             raise Turned(words.status, words)
+        check_room(self._given.streams, principal, call)
         return Session(
             revision=LEGACY_REVISIONS[0],
             client_capabilities=EMPTY_OBJECT,

@@ -4,9 +4,9 @@ Both eras pass as they are; only what HTTP adds to them is added here: routing h
 id, mirrored parameters, and the stream for server messages.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from typing import Any, Final
 
 import anyio
 import msgspec
@@ -15,10 +15,12 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from hub.surfaces.mcp.answering import Cancellation
 from hub.surfaces.mcp.inbound import Inbound, Malformed, is_batch, parse, text_of
+from hub.surfaces.mcp.running_hub import Answered, HttpAnswer, Hub
 from hub.surfaces.mcp.stdio import GRACE_S, ByteSink, ByteSource, Lines, LineWriter
 from mcp_wire import codes
 from mcp_wire.headers import (
     ANNOTATION,
+    LAST_EVENT_HEADER,
     METHOD_HEADER,
     NAME_HEADER,
     NAME_PARAMS,
@@ -31,51 +33,17 @@ from mcp_wire.headers import (
     param_header_map,
 )
 from mcp_wire.jsonrpc import decode_members, encode_error, encode_request, members_of
-from mcp_wire.sse import SseDecoder, SseError
+from mcp_wire.sse import SseError
+
+__all__ = ["Hub", "StdioRelay"]
 
 RECONNECT_S: Final = 1.0
 """How long after its end the stream for server messages is opened again."""
+MAX_RESUMPTIONS: Final = 5
+"""How often in a row an answer is taken up again that brings nothing new."""
+MAX_PAUSE_S: Final = 30.0
 _MAX_PAGES: Final = 1000
 _HEADER_MISMATCH: Final = b'"code":%d' % codes.HEADER_MISMATCH
-
-
-class HttpAnswer(Protocol):
-    """An answer whose body is still coming; ``httpx2.Response`` is one."""
-
-    @property
-    def status_code(self) -> int:
-        """The HTTP status."""
-        ...
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """By name, whatever its case."""
-        ...
-
-    def aiter_bytes(self) -> AsyncIterator[bytes]:
-        """The body, decoded, as it comes."""
-        ...
-
-
-class HttpClient(Protocol):
-    """Sends requests; ``httpx2.AsyncClient`` is one, and must not time reading out."""
-
-    def stream(
-        self, method: str, url: str, *, headers: Mapping[str, str], content: bytes
-    ) -> AbstractAsyncContextManager[HttpAnswer]:
-        """Send one request; leaving the block gives the rest of its answer up."""
-        ...
-
-
-class Hub(Struct, frozen=True):
-    """Where the hub is, and how it is spoken to."""
-
-    client: HttpClient
-    url: str
-    headers: Mapping[str, str]
-    """The credential."""
-    failures: tuple[type[Exception], ...]
-    """What the client raises when the hub cannot be reached or hangs up."""
 
 
 class _ListedTool(Struct, gc=False):
@@ -200,7 +168,7 @@ class StdioRelay:
         retried: bool = False,
     ) -> bool:
         """Post one line and write what comes; True when its mirrored parameters were missed."""
-        answered = message is None
+        answered, read = message is None, Answered()
         try:
             async with self._hub.client.stream(
                 "POST", self._hub.url, headers=self._with_own(headers), content=line
@@ -208,7 +176,7 @@ class StdioRelay:
                 if message is not None and message.method == "initialize":
                     self._begin_session(answer)
                 problem = f"The hub answered with HTTP status {answer.status_code}."
-                async with aclosing(_messages(answer)) as texts:
+                async with aclosing(read.messages(answer)) as texts:
                     async for text in texts:
                         if not retried and _misses_params(message, answer, text):
                             return True
@@ -218,8 +186,36 @@ class StdioRelay:
                         await self._writer.room()
         except self._failures:
             problem = f"The hub at {self._hub.url} cannot be reached, or hung up."
-        if message is not None and not answered:
+        if message is not None and not answered and not await self._resume(message, read):
             self._writer.offer(encode_error(message.id, codes.INTERNAL_ERROR, problem))
+        return False
+
+    async def _resume(self, message: Inbound, read: Answered) -> bool:
+        """Take a stream up again that ended before its answer (2025-11-25); whether that came."""
+        resumptions = 0
+        while read.last_id and resumptions < MAX_RESUMPTIONS:
+            resumptions, last_id = resumptions + 1, read.last_id
+            pause_s = RECONNECT_S if read.retry_ms is None else read.retry_ms / 1000
+            await anyio.sleep(min(pause_s, MAX_PAUSE_S))
+            headers = {**self._hub.headers, **self._session, LAST_EVENT_HEADER: last_id}
+            try:
+                async with self._hub.client.stream(
+                    "GET",
+                    self._hub.url,
+                    headers={**headers, "Accept": "text/event-stream"},
+                    content=b"",
+                ) as answer:
+                    if answer.status_code != 200:
+                        return False
+                    async with aclosing(read.messages(answer)) as texts:
+                        async for text in texts:
+                            resumptions = 0
+                            self._writer.offer(text)
+                            await self._writer.room()
+                            if _answers(message, text):
+                                return True
+            except self._failures:
+                continue
         return False
 
     def _with_own(self, headers: Mapping[str, str]) -> dict[str, str]:
@@ -284,7 +280,7 @@ class StdioRelay:
             async with self._hub.client.stream(
                 "POST", self._hub.url, headers=self._with_own(headers), content=body
             ) as answer:
-                texts = [text async for text in _messages(answer)]
+                texts = [text async for text in Answered().messages(answer)]
             try:
                 result = decode_members(texts[-1]).get("result") if texts else None
                 listed = _listed.decode(result or b"{}")
@@ -305,7 +301,7 @@ class StdioRelay:
                 ) as answer:
                     if 400 <= answer.status_code < 500:
                         return
-                    async with aclosing(_messages(answer)) as texts:
+                    async with aclosing(Answered().messages(answer)) as texts:
                         async for text in texts:
                             self._writer.offer(text)
             except self._failures:
@@ -345,17 +341,3 @@ def _misses_params(message: Inbound | None, answer: HttpAnswer, text: bytes) -> 
     """Whether a call was refused for parameters that should have been mirrored in headers."""
     is_call = message is not None and message.is_modern and message.method == "tools/call"
     return is_call and answer.status_code == 400 and _HEADER_MISMATCH in text
-
-
-async def _messages(answer: HttpAnswer) -> AsyncGenerator[bytes]:
-    """The JSON-RPC messages of an answer, as they come. Raises SseError."""
-    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "text/event-stream":
-        decoder = SseDecoder()
-        async for chunk in answer.aiter_bytes():
-            for event in decoder.feed(chunk):
-                yield event.data
-        return
-    body = b"".join([chunk async for chunk in answer.aiter_bytes()])
-    if kind == "application/json" and body:
-        yield body

@@ -35,7 +35,7 @@ class CallerViews:
 
     def principal(self, call: Call) -> Principal:
         """Who calls. Raises Refusal; being known is no right to any virtual server."""
-        return identify(call, self._snapshots.current, self._revoked, self._now().timestamp())
+        return identify(call, self._snapshots.current, self._revoked, self._now)
 
     def admits(self, call: Call) -> bool:
         """Whether the caller is still known and may still use its virtual server."""

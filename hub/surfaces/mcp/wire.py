@@ -1,22 +1,30 @@
 """Answers and notifications as each era has them, spliced from members that stay as they came."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
 
 from hub.surfaces.mcp.calls import CACHEABLE
+from hub.surfaces.mcp.down_level import (
+    add_content,
+    drop_structured,
+    result_for,
+    with_object_schemas,
+)
 from hub.wire_errors import Words
 from mcp_wire import codes
 from mcp_wire.jsonrpc import (
     decode_members,
+    encode,
     encode_error,
     encode_notification,
     encode_request,
     encode_result,
     raw,
 )
+from mcp_wire.revisions import LATEST_LEGACY
 
 CHANGED_METHODS: Final = {
     "tools": "notifications/tools/list_changed",
@@ -30,6 +38,7 @@ _LIST_TTL: Final = raw(5000)
 """Milliseconds: short, as grants change and not every client listens."""
 _PUBLIC: Final = raw("public")
 _PRIVATE: Final = raw("private")
+_NOT_FOUND: Final = frozenset(("uri",))
 _MODERN_ONLY: Final = ("resultType", "ttlMs", "cacheScope")
 
 
@@ -40,15 +49,17 @@ def modern_result(
 
     ``public``: everyone who reaches this virtual server gets the same.
     """
-    members = decode_members(body)
-    meta = _meta_of(members)
-    meta[codes.META_SERVER_INFO] = server_info
-    meta[codes.META_CALL] = raw(call)
-    members["_meta"] = raw(meta)
+    members: dict[str, Any] = decode_members(body)
+    if method == "tools/call" and "resultType" not in members:
+        add_content(members)
     kind = members.setdefault("resultType", _COMPLETE)
-    if method in CACHEABLE and bytes(kind) == b'"complete"':
+    if method in CACHEABLE and kind == _COMPLETE:
         _say_how_long(members, method, public=public)
-    return msgspec.json.encode(members)
+    meta: dict[str, Any] = _meta_of(members) if "_meta" in members else {}
+    meta[codes.META_SERVER_INFO] = server_info
+    meta[codes.META_CALL] = call
+    members["_meta"] = meta
+    return encode(members)
 
 
 def _say_how_long(members: dict[str, Raw], method: str, *, public: bool) -> None:
@@ -63,11 +74,15 @@ def _say_how_long(members: dict[str, Raw], method: str, *, public: bool) -> None
         members["cacheScope"] = _PUBLIC if public else _PRIVATE
 
 
-def legacy_result(body: Raw, method: str, call: str) -> bytes:
-    """A result without what only the modern era knows (mcp.md rows 16 to 18).
+def legacy_result(body: Raw, method: str, call: str, revision: str) -> bytes:
+    """A result without what only the modern era, or a younger revision, knows (mcp.md rows 16 to 19).
 
     An empty one stays empty, as some clients want it; over HTTP a header has the call id as well.
     """
+    if revision != LATEST_LEGACY:
+        body = result_for(body, method, revision)
+    if method == "tools/list":
+        body = with_object_schemas(body)
     members = decode_members(body)
     if not members:
         return b"{}"
@@ -80,7 +95,7 @@ def legacy_result(body: Raw, method: str, call: str) -> bytes:
             members.pop(name, None)
     structured = members.get("structuredContent")
     if structured is not None and bytes(memoryview(structured)[:1]) not in b"{n":
-        del members["structuredContent"]
+        drop_structured(members)
     return msgspec.json.encode(members)
 
 
@@ -114,6 +129,11 @@ def resource_updated(uri: str, subscription: Raw | None) -> bytes:
     return encode_notification(
         "notifications/resources/updated", {"uri": uri, **_stamp(subscription)}
     )
+
+
+def elicitation_completed(elicitation: str) -> bytes:
+    """An elicitation by URL is settled (2025-11-25)."""
+    return encode_notification("notifications/elicitation/complete", {"elicitationId": elicitation})
 
 
 def acknowledged(honoured: Mapping[str, Raw], subscription: Raw) -> bytes:
@@ -164,4 +184,6 @@ def _with_call(data: Raw | None, call: str) -> Raw | None:
         members = decode_members(data) if data is not None else {}
     except msgspec.DecodeError:
         return data
+    if members.keys() == _NOT_FOUND:
+        return data  # the TypeScript SDK 2 knows a missing resource by this and nothing else
     return raw({**members, codes.META_CALL: call})

@@ -1,0 +1,1 @@
+"""The HTTP server's side of connections: limits, and the door of the fast lane."""

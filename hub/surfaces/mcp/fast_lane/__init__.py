@@ -1,0 +1,1 @@
+"""The fast lane; without this package every request takes the plain lane."""
