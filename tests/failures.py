@@ -447,11 +447,13 @@ _CLIENTS = (
     ),
     _client(
         "The client does not read its answer",
-        "The call is over and recorded; nobody else waits for it",
+        "The call is over and recorded; nobody else waits for it; after 60 s without a byte it is "
+        "hung up on",
         "the answer, once it reads",
         SAME,
-        "as any call",
-        _by(GONE, "test_a_caller_that_reads_nothing_holds_nobody_else_up"),
+        "as any call; aggregate `answer not read`",
+        _by(GONE, "test_a_caller_that_reads_nothing_holds_nobody_else_up")
+        + _by(FRONT, "test_a_client_that_never_reads_is_hung_up_on"),
         executed=RAN,
     ),
     _client(
