@@ -354,6 +354,7 @@ def _hub(
             document=openapi_document(installed_version("portico")),
         )
     )
+    metrics.watch("portico_parked_calls", lambda: len(parked))
     draining = Draining(pipeline, mcp, parked)
     health = health_app(HealthSurface(readiness=draining.readiness, metrics=metrics.exposition))
     return Hub(

@@ -198,40 +198,51 @@ class Passage:
 
         ``digest`` takes a tenant and content, and gives what stands for it in the record.
         """
-        call, principal, admitted = self.call, self.principal, self.admitted
-        tenant = principal.tenant if principal is not None else ""
-        exposure = admitted.exposure if admitted is not None else None
-        end = self.running.end if self.running is not None else None
-        failure = end if isinstance(end, Failure) else None
-        result = end.body if isinstance(end, Result) else None
+        call, principal, admitted, running = self.call, self.principal, self.admitted, self.running
+        tenant = name = key = upstream = original = definition = caller_digest = result_digest = ""
+        if principal is not None:
+            tenant, name, key = principal.tenant, principal.name, principal.key_id
         sent = given = encode(call.params)
-        if admitted is not None and admitted.params is not call.params:
-            given = encode(admitted.params)
+        if admitted is not None:
+            exposure = admitted.exposure
+            if exposure is not None:
+                capability, definition = exposure.capability, exposure.digest
+                upstream, original = capability.upstream, capability.name
+            if admitted.params is not call.params:
+                given, caller_digest = encode(admitted.params), digest(tenant, sent)
+        code = status = None
+        bytes_out = 0
+        end = None if running is None else running.end
+        if isinstance(end, Result):
+            result_digest, bytes_out = digest(tenant, end.body), len(end.body)
+        elif end is not None:
+            code, status = end.code, end.status
+        target = call.target
         return Entry(
             call=call.id,
             at=self.arrived,
             tenant=tenant,
-            principal=principal.name if principal is not None else "",
-            key=principal.key_id if principal is not None else "",
+            principal=name,
+            key=key,
             surface=call.surface,
             operation=call.operation,
-            virtual_server=call.virtual_server if call.target.kind != "administration" else "",
-            target_kind=call.target.kind,
-            target=call.target.name,
-            upstream=exposure.capability.upstream if exposure is not None else "",
-            original=exposure.capability.name if exposure is not None else "",
-            definition=exposure.digest if exposure is not None else "",
+            virtual_server="" if target.kind == "administration" else call.virtual_server,
+            target_kind=target.kind,
+            target=target.name,
+            upstream=upstream,
+            original=original,
+            definition=definition,
             outcome=outcome,
             reason=self.reason if outcome != "ok" else "",
-            code=failure.code if failure is not None else None,
-            status=failure.status if failure is not None else None,
+            code=code,
+            status=status,
             duration_us=(perf_counter_ns() - self.began_ns) // 1000,
             arguments_digest=digest(tenant, given),
-            caller_digest=digest(tenant, sent) if given is not sent else "",
-            result_digest=digest(tenant, result) if result is not None else "",
+            caller_digest=caller_digest,
+            result_digest=result_digest,
             bytes_in=len(sent),
-            bytes_out=len(result) if result is not None else 0,
-            delivered=self.running.delivered if self.running is not None else "offered",
+            bytes_out=bytes_out,
+            delivered="offered" if running is None else running.delivered,
             interaction=call.interaction_id or (call.id if outcome == "input_required" else ""),
             trace=call.traceparent or "",
             peer=call.evidence.peer,

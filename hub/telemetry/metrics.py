@@ -5,6 +5,7 @@ families when somebody asks: the client library's own counters would cost twice 
 """
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import perf_counter_ns
 from typing import Final, Literal
@@ -51,8 +52,9 @@ BUCKETS_S: Final = (
 
 MAX_UPSTREAM_LABELS: Final = 500
 
-Gauge = Literal["portico_snapshot"]
+Gauge = Literal["portico_parked_calls", "portico_snapshot"]
 GAUGES: Final[Mapping[Gauge, str]] = {
+    "portico_parked_calls": "Calls that wait for their callers to come back with input.",
     "portico_snapshot": "Revision of the snapshot in force; grows with each change.",
 }
 """Values that others know and :meth:`Metrics.watch` reads when asked."""
@@ -67,9 +69,13 @@ class _Durations:
         self.counts = [0] * (len(BUCKETS_S) + 1)
         self.sum_us = 0
 
-    def add(self, duration_us: int) -> None:
-        self.counts[bisect_left(_BOUNDS_US, duration_us)] += 1
-        self.sum_us += duration_us
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
+
+    def join(self, other: "_Durations") -> None:
+        self.counts = [one + more for one, more in zip(self.counts, other.counts, strict=True)]
+        self.sum_us += other.sum_us
 
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative, as Prometheus wants them."""
@@ -78,6 +84,18 @@ class _Durations:
             total += count
             rows.append((bound, float(total)))
         return rows
+
+
+class _Series:
+    """Calls that are alike and ended alike: how long they took, and their upstream requests."""
+
+    __slots__ = ("operation", "outcome", "own", "surface", "upstream", "upstreams")
+
+    def __init__(self, surface: str, operation: str, outcome: str, upstream: str) -> None:
+        self.surface, self.operation = surface, operation
+        self.outcome, self.upstream = outcome, upstream
+        self.own = _Durations()
+        self.upstreams = _Durations()
 
 
 _BOUNDS_US: Final = tuple(int(bound * 1_000_000) for bound in BUCKETS_S)
@@ -90,12 +108,11 @@ class Metrics(Collector):
         """``operations`` are the words of surfaces other than MCP."""
         self._version = version
         self._operations = {word: word for word in (*MCP_OPERATIONS, *operations)}
-        self._requests: dict[tuple[str, str, str], int] = {}
-        self._durations: dict[tuple[str, str], _Durations] = {}
+        self._series: dict[tuple[str, str, str, str], _Series] = {}
+        """By surface, operation, outcome and upstream, as labels have them."""
+        self._upstream_labels: set[str] = set()
         self._active = 0
         self._forwarded: dict[str, int] = {}
-        self._upstream_requests: dict[tuple[str, str], int] = {}
-        self._upstream_durations: dict[str, _Durations] = {}
         self._gauges: dict[Gauge, Callable[[], float]] = {}
         self._upstream_states: Callable[[], Iterable[tuple[str, str]]] = tuple
         self._registry = CollectorRegistry()
@@ -115,27 +132,29 @@ class Metrics(Collector):
     def ended(self, call: Call, entry: Entry) -> None:
         """Its entry was handed to the recorder."""
         self._active -= 1
-        operation = self._operations.get(entry.operation, OTHER)
-        key = (entry.surface, operation, entry.outcome)
-        self._requests[key] = self._requests.get(key, 0) + 1
-        durations = self._durations.get(key[:2])
-        if durations is None:
-            durations = self._durations[key[:2]] = _Durations()
-        durations.add(entry.duration_us)
+        series = self._series.get((entry.surface, entry.operation, entry.outcome, entry.upstream))
+        if series is None:
+            series = self._labelled(entry)
+        duration_us, own = entry.duration_us, series.own
+        own.counts[bisect_left(_BOUNDS_US, duration_us)] += 1
+        own.sum_us += duration_us
         sent_ns = self._forwarded.pop(call.id, None)
         if sent_ns is not None:
-            self._upstream_ended(entry, (perf_counter_ns() - sent_ns) // 1000)
+            duration_us, upstreams = (perf_counter_ns() - sent_ns) // 1000, series.upstreams
+            upstreams.counts[bisect_left(_BOUNDS_US, duration_us)] += 1
+            upstreams.sum_us += duration_us
 
-    def _upstream_ended(self, entry: Entry, duration_us: int) -> None:
-        upstream = entry.upstream
-        durations = self._upstream_durations.get(upstream)
-        if durations is None:
-            if len(self._upstream_durations) >= MAX_UPSTREAM_LABELS:
+    def _labelled(self, entry: Entry) -> _Series:
+        """The series of an entry under labels that callers and configuration cannot multiply."""
+        operation, upstream = self._operations.get(entry.operation, OTHER), entry.upstream
+        if upstream and upstream not in self._upstream_labels:
+            if len(self._upstream_labels) >= MAX_UPSTREAM_LABELS:
                 upstream = OTHER
-            durations = self._upstream_durations.setdefault(upstream, _Durations())
-        durations.add(duration_us)
-        key = (upstream, entry.outcome)
-        self._upstream_requests[key] = self._upstream_requests.get(key, 0) + 1
+            self._upstream_labels.add(upstream)
+        key = (entry.surface, operation, entry.outcome, upstream)
+        if key not in self._series:
+            self._series[key] = _Series(*key)
+        return self._series[key]
 
     def watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
         """Show what ``read`` returns whenever somebody asks; it is fast and never raises."""
@@ -165,8 +184,14 @@ class Metrics(Collector):
             "Calls that ended, by how they ended and whether a cache answered.",
             labels=("surface", "operation", "outcome", "cache"),
         )
-        for (surface, operation, outcome), count in self._requests.items():
-            requests.add_metric((surface, operation, outcome, "none"), count)
+        counts: Counter[tuple[str, str, str]] = Counter()
+        by_operation: dict[tuple[str, str], _Durations] = {}
+        for series in self._series.values():
+            counts[series.surface, series.operation, series.outcome] += series.own.count
+            key = series.surface, series.operation
+            by_operation.setdefault(key, _Durations()).join(series.own)
+        for labels, count in counts.items():
+            requests.add_metric((*labels, "none"), count)
         yield requests
         yield GaugeMetricFamily(
             "proxy_active_streams",
@@ -178,8 +203,8 @@ class Metrics(Collector):
             "From a call's arrival to its entry, in seconds.",
             labels=("surface", "operation"),
         )
-        for key, series in self._durations.items():
-            durations.add_metric(key, series.buckets(), series.sum_us / 1_000_000)
+        for key, joined in by_operation.items():
+            durations.add_metric(key, joined.buckets(), joined.sum_us / 1_000_000)
         yield durations
 
     def _upstreams(self) -> Iterator[Metric]:
@@ -188,7 +213,13 @@ class Metrics(Collector):
             "Calls that went to an upstream, by how they ended.",
             labels=("upstream", "outcome"),
         )
-        for pair, count in self._upstream_requests.items():
+        counts: Counter[tuple[str, str]] = Counter()
+        by_upstream: dict[str, _Durations] = {}
+        for series in self._series.values():
+            if series.upstreams.count:
+                counts[series.upstream, series.outcome] += series.upstreams.count
+                by_upstream.setdefault(series.upstream, _Durations()).join(series.upstreams)
+        for pair, count in counts.items():
             requests.add_metric(pair, count)
         yield requests
         durations = HistogramMetricFamily(
@@ -196,8 +227,8 @@ class Metrics(Collector):
             "From handing a call to the connector to the end of its outcome, in seconds.",
             labels=("upstream",),
         )
-        for upstream, series in self._upstream_durations.items():
-            durations.add_metric((upstream,), series.buckets(), series.sum_us / 1_000_000)
+        for upstream, joined in by_upstream.items():
+            durations.add_metric((upstream,), joined.buckets(), joined.sum_us / 1_000_000)
         yield durations
         states = GaugeMetricFamily(
             "portico_upstream_state",
