@@ -21,7 +21,8 @@ class Alarm:
     """Rings for everything it watches, at the earliest of the deadlines first."""
 
     def __init__(self) -> None:
-        self.now: Callable[[], float] = asyncio.get_running_loop().time
+        self._loop = asyncio.get_running_loop()
+        self.now: Callable[[], float] = self._loop.time
         self._watched: set[Timed] = set()
         self._handle: asyncio.TimerHandle | None = None
         self._rings_at = inf
@@ -47,11 +48,11 @@ class Alarm:
         if self._handle is not None:
             self._handle.cancel()
         self._rings_at = due
-        self._handle = asyncio.get_running_loop().call_at(due, self._ring)
+        self._handle = self._loop.call_at(due, self._ring)
 
     def _ring(self) -> None:
         self._handle, self._rings_at = None, inf
-        now = asyncio.get_running_loop().time()
+        now = self.now()
         overdue = [timed for timed in self._watched if timed.due <= now]
         self._watched.difference_update(overdue)
         for timed in overdue:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Final
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw
 
 from connectors.outcome import Failure, Result
 from connectors.protocol import Request
@@ -17,17 +17,12 @@ from mcp_wire.codes import (
     META_PROGRESS,
     META_REVISION,
 )
-from mcp_wire.jsonrpc import EMPTY_OBJECT, Message, decode_error, members_of, raw
+from mcp_wire.jsonrpc import EMPTY_OBJECT, Message, decode_error, decode_members, members_of, raw
 
 _TRACEPARENT: Final = "traceparent"
 _EXTENSIONS: Final = "extensions"
 
 
-class _Kind(Struct, gc=False):
-    resultType: Raw | UnsetType = UNSET  # noqa: N815 -- the wire's own spelling
-
-
-_kind: Final = msgspec.json.Decoder(_Kind)
 _COMPLETE: Final = raw("complete")
 _INPUT_REQUIRED: Final = raw("input_required")
 
@@ -94,16 +89,15 @@ def end_of(answer: Message, *, modern: bool, extensions: bool = False) -> Result
     if not modern:
         return Result(result)
     try:
-        kind = _kind.decode(result).resultType
+        members = decode_members(result)
     except msgspec.DecodeError:
         return Failure("violation", "The upstream answered with an unreadable result.")
-    if kind is UNSET or kind == _COMPLETE:
-        return Result(result)
+    kind = members.get("resultType")
     if kind == _INPUT_REQUIRED:
-        return Result(result, input_required=True)
-    if not extensions:
+        return Result(result, input_required=True, members=members)
+    if kind is not None and kind != _COMPLETE and not extensions:
         return Failure("violation", "The upstream answered with an unknown type of result.")
-    return Result(result)
+    return Result(result, members=members)
 
 
 def declares_extensions(client_capabilities: Raw) -> bool:

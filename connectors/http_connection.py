@@ -11,8 +11,12 @@ import httptools
 from msgspec import Struct
 
 from connectors.http_message import Headers
+from mcp_wire.known_heads import KnownHeads
 
 Breakage = Literal["disconnected", "violation"]
+
+KnownHead = tuple[int, list[tuple[bytes, bytes]]]
+"""Status and header fields of an answer."""
 
 DRAIN_S: Final = 1.0
 """How long the rest of an answer that nobody wants any more may take before it is cut off."""
@@ -76,6 +80,8 @@ class Owner(Protocol):
 
     limits: Limits
     sent_count: int
+    heads: KnownHeads[KnownHead]
+    """Of answers that came in one piece and left the connection open."""
 
     def opened(self, connection: "HttpConnection") -> None:
         """The connection stands."""
@@ -112,6 +118,7 @@ class HttpConnection(asyncio.Protocol):
         "_owner",
         "_parser",
         "_paused",
+        "_piece",
         "_poll",
         "_receiver",
         "_status",
@@ -140,6 +147,8 @@ class HttpConnection(asyncio.Protocol):
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
+        self._piece = b""
+        """What came, where it may be the whole answer."""
         self._complete = False
         self._keep = False
         self._excess = False
@@ -210,6 +219,8 @@ class HttpConnection(asyncio.Protocol):
             self._transport.abort()
             return
         if self._status == 0:
+            if self._head_bytes == 0 and self._is_taken_whole(self._receiver, data):
+                return
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -223,7 +234,9 @@ class HttpConnection(asyncio.Protocol):
             self._excess = True
         if self._complete:
             self._finish()
-        elif self._status == 0 and self._head_bytes > self._max_head_bytes:
+            return
+        self._piece = b""
+        if self._status == 0 and self._head_bytes > self._max_head_bytes:
             self._break(TOO_LARGE_A_HEAD)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -272,6 +285,29 @@ class HttpConnection(asyncio.Protocol):
             self._complete = True
             self._keep = self._parser.should_keep_alive()
 
+    def _is_taken_whole(self, receiver: Receiver, data: bytes) -> bool:
+        """Whether ``data`` was one answer whose head is known: it has been taken then."""
+        found = self._owner.heads.find(data)
+        if found is None:
+            self._piece = data
+            return False
+        (status, headers), body = found
+        self._status, self._headers = status, headers
+        self._complete = self._keep = True
+        receiver.head(status, headers)
+        receiver.body(body)
+        self._finish()
+        return True
+
+    def _remember(self) -> None:
+        """Know the head again, where the answer came in one piece and says how long it is."""
+        piece, self._piece = self._piece, b""
+        for name, value in self._headers:
+            if name == b"content-length" and self._keep and not self._excess:
+                body = piece[max(0, len(piece) - int(value)) :]
+                if len(body) == int(value):
+                    self._owner.heads.keep(piece, body, (self._status, self._headers))
+
     def _is_sized(self) -> bool:
         """Whether the answer says itself where it ends."""
         return any(name in {b"content-length", b"transfer-encoding"} for name, _ in self._headers)
@@ -304,6 +340,8 @@ class HttpConnection(asyncio.Protocol):
         transport = self._transport
         if self._paused:
             self.resume()
+        if self._piece:
+            self._remember()
         if self._is_first:
             self._is_first = False
             self._note_offer()

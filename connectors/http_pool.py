@@ -14,8 +14,9 @@ from typing import Final
 
 from connectors.alarm import Alarm
 from connectors.errors import Unreachable
-from connectors.http_connection import HttpConnection, Limits
+from connectors.http_connection import HttpConnection, KnownHead, Limits
 from connectors.http_message import Endpoint
+from mcp_wire.known_heads import KnownHeads
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host and port -> addresses that may be connected to, best first. Raises ConnectorError."""
@@ -47,6 +48,8 @@ class HttpPool:
         self.limits = limits
         self.alarm = Alarm()
         """Watches the deadlines of what is in flight."""
+        self.heads: KnownHeads[KnownHead] = KnownHeads()
+        """See :class:`connectors.http_connection.Owner`."""
         self.opened_count = 0
         self.sent_count = 0
         self._clock = asyncio.get_running_loop().time

@@ -47,6 +47,8 @@ class Result(Struct, frozen=True, gc=False):
     forms: dict[str, tuple[bytes, bytes]] | None = None
     """Where surfaces keep how a body looks on each wire, before and behind the call id; None for a
     body that is not given again."""
+    members: dict[str, Raw] | None = None
+    """The body one level deep, where it was read already."""
 
 
 class Failure(Struct, frozen=True, gc=False):

@@ -229,7 +229,8 @@ class Pipeline:
     def settle(self, passage: Passage) -> "Future[None]":
         """Every stage after the provider. The entry is taken at once; await it to be durable.
 
-        Awaiting raises RecordUnavailable when it could not be kept. Whoever could not be identified made no call: a flood of those is counted, not kept.
+        Awaiting raises RecordUnavailable when it could not be kept. Whoever could not be identified
+        made no call: a flood of those is counted, not kept.
         """
         entry = passage.entry(self._recorder.digest, passage.outcome)
         self._observer.ended(passage.call, entry)

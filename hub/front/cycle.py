@@ -2,19 +2,38 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+from urllib.parse import unquote
 
-from msgspec import Struct
+import httptools
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from hub.surfaces.asgi import Scope
+from hub.surfaces.connection import Client, Head
 
-class Head(Struct, frozen=True, gc=False):
-    """The head of a request, kept while another one may be read."""
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
-    method: str
-    http_version: str
-    url: bytes
-    headers: list[tuple[bytes, bytes]]
+
+def scope_of(head: Head, client: Client, server: tuple[str, int | None] | None) -> Scope:
+    """What ASGI says of a request but for the server's own members.
+
+    Raises HttpParserInvalidURLError or UnicodeDecodeError for a target that nobody can read.
+    """
+    target = httptools.parse_url(head.url)
+    path: bytes = target.path or b"/"
+    return {
+        "type": "http",
+        "asgi": _ASGI,
+        "http_version": head.http_version,
+        "server": server,
+        "client": client,
+        "root_path": "",
+        "headers": head.headers,
+        "method": head.method,
+        "path": unquote(path.decode("ascii")) if b"%" in path else path.decode("ascii"),
+        "raw_path": path,
+        "query_string": target.query or b"",
+    }
 
 
 class Corked:

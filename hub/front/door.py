@@ -1,13 +1,12 @@
 """What connections are given: limits, and the fast lane that simple requests may take."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct
 
-from hub.surfaces.asgi import Receive, Scope, Send
-
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from hub.surfaces.connection import Client, Connection, Head
+from mcp_wire.known_heads import KnownHeads
 
 Count = Callable[[str, str], None]
 """Takes the source (an address) and the reason of a request that became no call."""
@@ -37,30 +36,10 @@ class Door:
         self.lane = lane
         self.count = count
         self.limits = limits
+        self.heads: KnownHeads[tuple[Head, object]] = KnownHeads()
+        """Of requests that the fast lane took: each with what the lane read in it."""
         self.closing = False
         """Whether connections end with the answer under way."""
-
-
-class Arrived(Protocol):
-    """A request that was read (:class:`hub.front.protocol.FrontProtocol`)."""
-
-    memo: object
-    url: bytes
-    headers: list[tuple[bytes, bytes]]
-    client: tuple[str, int] | None
-
-    @property
-    def closing(self) -> bool:
-        """Whether the connection ends with this answer."""
-        ...
-
-    def answered(self, message: bytes) -> None:
-        """Send the whole answer."""
-        ...
-
-    def continued(self, app: App) -> None:
-        """Have ``app`` answer the request over ASGI."""
-        ...
 
 
 class LaneCall(Protocol):
@@ -82,7 +61,11 @@ class Lane(Protocol):
         """Whether POSTs to this request target can be taken at all."""
         ...
 
-    def take(self, arrived: Arrived, body: bytes) -> LaneCall | None:
+    def read(self, head: Head, client: Client, before: object) -> object:
+        """What such a head says to the lane; ``before`` is what the one before it said."""
+        ...
+
+    def take(self, connection: Connection, reading: object, body: bytes) -> LaneCall | None:
         """Take a whole POST; None leaves it to ASGI, as if it had never been offered.
 
         It may be answered before this returns.

@@ -8,7 +8,6 @@ one sweep a second looks at all connections.
 import asyncio
 import logging
 from typing import Any, Final
-from urllib.parse import unquote
 
 import httptools
 from uvicorn.config import Config
@@ -19,9 +18,9 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
-from hub.front.cycle import Corked, Cycle, Head
-from hub.front.door import App, Door, Lane, LaneCall
-from hub.surfaces.asgi import Scope
+from hub.front.cycle import Corked, Cycle, scope_of
+from hub.front.door import Door, Lane, LaneCall
+from hub.surfaces.connection import App, Head
 
 _logger = logging.getLogger(__name__)
 
@@ -33,12 +32,11 @@ LINGER_S: Final = 1.0
 _LARGE_DIGITS: Final = 7
 """A body of a million bytes has a length of so many digits."""
 
-_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 _REFUSED: Final = b"%bcontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
 
 
 class FrontProtocol(HttpToolsProtocol):
-    """One connection. ``memo`` is for whoever reads the same header fields again and again."""
+    """One connection."""
 
     def __init__(
         self,
@@ -50,9 +48,10 @@ class FrontProtocol(HttpToolsProtocol):
         door: Door,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.memo: object = None
         self._door = door
         self._lane = door.lane
+        self._heads = door.heads
+        self._peer = ""
         self._limits = door.limits
         self._seen_at: float | None = None
         """When a sweep first saw what is waited for: a head, a piece of body, the next request."""
@@ -65,6 +64,10 @@ class FrontProtocol(HttpToolsProtocol):
         self._held_bytes = 0
         self._is_large = False
         """A body is announced that the application has to judge before it comes."""
+        self._piece = b""
+        """What came last, where a request began with it."""
+        self._reading: object = None
+        """What the last head said to the fast lane."""
         self._taken: LaneCall | None = None
         self._taken_head: Head | None = None
         """Of the request that the fast lane is answering; None: there is none."""
@@ -79,8 +82,19 @@ class FrontProtocol(HttpToolsProtocol):
     @property
     def is_busy(self) -> bool:
         """Whether a request is being read or answered."""
-        under_way = self._serving is not None and not self._serving.response_complete
-        return under_way or self._taken_head is not None or self._in_body or self._in_head
+        return self.is_answering or self._in_body or self._in_head
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether an answer has yet to be sent before another one."""
+        serving = self._serving
+        under_way = serving is not None and not serving.response_complete
+        return under_way or self._taken_head is not None or bool(self.pipeline)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base
+        """The event loop: a client has connected."""
+        super().connection_made(transport)
+        self._peer = self.client[0] if self.client else ""
 
     def data_received(self, data: bytes) -> None:
         """The event loop: something came."""
@@ -89,6 +103,10 @@ class FrontProtocol(HttpToolsProtocol):
         if self._in_body:
             self._seen_at = None
         else:
+            if not self._in_head:
+                if self._is_taken_whole(data):
+                    return
+                self._piece = data
             self._head_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -101,6 +119,7 @@ class FrontProtocol(HttpToolsProtocol):
         else:
             if self._in_head and self._head_bytes > self._limits.head_bytes:
                 self._refuse(431, "header fields too large")
+        self._piece = b""
 
     def on_message_begin(self) -> None:
         """The parser: a request begins."""
@@ -156,16 +175,15 @@ class FrontProtocol(HttpToolsProtocol):
         if held is None or self._lane is None:
             super().on_message_complete()
             return
-        self._taken_head = Head("POST", "1.1", self.url, self.headers)
-        taken = self._lane.take(self, held[0] if len(held) == 1 else b"".join(held))
-        if taken is None:
-            self._taken_head = None
+        head = Head("POST", "1.1", self.url, self.headers)
+        body = held[0] if len(held) == 1 else b"".join(held)
+        reading = self._reading = self._lane.read(head, self.client, self._reading)
+        if self._is_taken(self._lane, head, reading, body):
+            self._held = None
+            self._heads.keep(self._piece, body, (head, reading), self._peer)
+        else:
             self._release()
             super().on_message_complete()
-            return
-        self._held = None
-        if self._taken_head is not None:
-            self._taken = taken
 
     def answered(self, message: bytes) -> None:
         """The fast lane: the whole answer to the request it took."""
@@ -237,7 +255,7 @@ class FrontProtocol(HttpToolsProtocol):
         waited_s = now - self._seen_at
         if self.flow.write_paused:
             if waited_s > self._limits.unread_s:
-                self._door.count(self.client[0] if self.client else "", "answer not read")
+                self._door.count(self._peer, "answer not read")
                 self.transport.abort()
         elif self._taken is not None:
             self._taken.lasts()
@@ -264,21 +282,16 @@ class FrontProtocol(HttpToolsProtocol):
         else:
             self._begin(cycle, self.app)
 
-    @property
-    def is_answering(self) -> bool:
-        """Whether an answer has yet to be sent before another one."""
-        serving = self._serving
-        under_way = serving is not None and not serving.response_complete
-        return under_way or self._taken_head is not None or bool(self.pipeline)
-
     def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
         if isinstance(cycle, Cycle):
             self._serving = cycle
         self._start_asgi_task(cycle, app)
 
     def _cycle(self, head: Head, *, keep_alive: bool, expects: bool) -> Cycle:
+        scope = scope_of(head, self.client, self.server)
+        scope["scheme"], scope["state"] = self.scheme, self.app_state.copy()
         return Cycle(
-            scope=self._scope(head),  # type: ignore[arg-type]  # it has what a TypedDict wants
+            scope=scope,  # type: ignore[arg-type]  # it has what a TypedDict wants
             transport=Corked(self.transport, self._hang_up),  # type: ignore[arg-type]  # the part that is used
             flow=self.flow,
             logger=self.logger,
@@ -291,24 +304,28 @@ class FrontProtocol(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
 
-    def _scope(self, head: Head) -> Scope:
-        target = httptools.parse_url(head.url)
-        path: bytes = target.path or b"/"
-        return {
-            "type": "http",
-            "asgi": _ASGI,
-            "http_version": head.http_version,
-            "server": self.server,
-            "client": self.client,
-            "scheme": self.scheme,
-            "root_path": "",
-            "headers": head.headers,
-            "state": self.app_state.copy(),
-            "method": head.method,
-            "path": unquote(path.decode("ascii")) if b"%" in path else path.decode("ascii"),
-            "raw_path": path,
-            "query_string": target.query or b"",
-        }
+    def _is_taken_whole(self, data: bytes) -> bool:
+        """Whether ``data`` is one request whose head is known, and the fast lane has taken it."""
+        lane = self._lane
+        if lane is None or self.is_answering or self.closing:
+            return False
+        found = self._heads.find(data, self._peer)
+        if found is None:
+            return False
+        self._seen_at = None
+        (head, reading), body = found
+        return self._is_taken(lane, head, reading, body)
+
+    def _is_taken(self, lane: Lane, head: Head, reading: object, body: bytes) -> bool:
+        """Whether the fast lane has taken a request; it may have answered it already."""
+        self._taken_head = head
+        taken = lane.take(self, reading, body)
+        if taken is None:
+            self._taken_head = None
+            return False
+        if self._taken_head is not None:
+            self._taken = taken
+        return True
 
     def _may_be_taken(self, lane: Lane) -> bool:
         """Whether the request is of the simple kind, alone on its connection."""
@@ -318,8 +335,7 @@ class FrontProtocol(HttpToolsProtocol):
             and parser.get_method() == b"POST"
             and parser.should_keep_alive()
             and not parser.should_upgrade()
-            and self._taken_head is None
-            and (self._serving is None or not self.is_answering)
+            and not self.is_answering
             and not self.closing
             and not self.expect_100_continue
             and not self._is_large
@@ -350,7 +366,7 @@ class FrontProtocol(HttpToolsProtocol):
         """Turn the connection away: what it sends cannot be, or must not be, read on."""
         if self._refused:
             return
-        self._door.count(self.client[0] if self.client else "", reason)
+        self._door.count(self._peer, reason)
         if not self.is_answering:
             text = reason.encode("ascii")
             self.transport.write(_REFUSED % (STATUS_LINE[status], len(text), text))

@@ -37,8 +37,9 @@ _FOREIGN_ORIGIN: Final = Turned(
 class FrontDoor:
     """Checks every HTTP request before anything of it is believed.
 
-    Loopback names and addresses are always served: DNS rebinding needs a name. ``allowed_hosts`` holds names, with a port where only that one
-    is meant, or ``*``; ``allowed_origins`` holds origins as browsers send them, or ``*``.
+    Loopback names and addresses are always served: DNS rebinding needs a name. ``allowed_hosts``
+    holds names, with a port where only that one is meant, or ``*``; ``allowed_origins`` holds
+    origins as browsers send them, or ``*``.
     """
 
     def __init__(

@@ -297,10 +297,11 @@ async def test_both_lanes_answer_alike_and_record_alike(
     for one in lanes:
         await spoken(one, request(one, CASES[0]))  # there is an idle connection upstream now
     before = fast.answered
-    told = [await spoken(one, request(one, case)) for one in lanes]
+    # The second time its head is known, and no parser looks at it.
+    told = [[await spoken(one, request(one, case)) for _ in range(2)] for one in lanes]
     assert told[0] == told[1]
-    assert fast.answered - before == (1 if case.fast else 0)
-    assert fast.entries(2) == plain.entries(2)
+    assert fast.answered - before == (2 if case.fast else 0)
+    assert fast.entries(3) == plain.entries(3)
     bodies = [without_id(one.raw.requests[-1].body) for one in lanes]
     assert bodies[0] == bodies[1]
 

@@ -41,7 +41,7 @@ from hub.stores.documents import Spec
 from hub.stores.epochs import Epoch, Epochs
 from hub.stores.keys import KeyStore
 from hub.stores.listings import ListingStore
-from hub.stores.migrations import configuration
+from hub.stores.migrations import configuration, upgrade
 from hub.stores.name_ledger import StoredNameLedger
 from hub.stores.objects import Change, ObjectStore
 from hub.stores.schema import REVISIONS
@@ -137,6 +137,15 @@ async def main():
 asyncio.run(main())
 """
 """A program that opens a database, migrates it where needed, and finds it empty."""
+
+
+def differences(connection: Connection) -> object:
+    """What sets the tables of a database apart from the declared ones, as migrations see it."""
+    script = ScriptDirectory.from_config(configuration(connection))
+    assert script.get_heads() == [REVISIONS[-1]]
+    known = [revision.revision for revision in script.walk_revisions()]
+    assert tuple(reversed(known)) == REVISIONS
+    return compare_metadata(MigrationContext.configure(connection), METADATA)
 
 
 class StoreSuite:
@@ -389,16 +398,21 @@ class StoreSuite:
             async with open_database(url):
                 pass
 
-    async def test_migrations_make_exactly_the_declared_tables(self, database: Database) -> None:
-        def differences(connection: Connection) -> object:
-            script = ScriptDirectory.from_config(configuration(connection))
-            assert script.get_heads() == [REVISIONS[-1]]
-            known = [revision.revision for revision in script.walk_revisions()]
-            assert tuple(reversed(known)) == REVISIONS
-            return compare_metadata(MigrationContext.configure(connection), METADATA)
-
+    async def test_a_new_database_has_exactly_the_declared_tables(self, database: Database) -> None:
         async with database.read() as connection:
             assert await connection.run_sync(differences) == []
+
+    async def test_migrations_make_what_a_new_database_has(self, url: str) -> None:
+        async with open_database(url) as database, database.write() as connection:
+            await connection.run_sync(METADATA.drop_all)
+            await connection.execute(text("DROP TABLE alembic_version"))
+            await connection.run_sync(upgrade)
+        async with open_database(url) as database:
+            changes = Epochs(database).changes(0.05)
+            assert await anext(changes) == Epoch()
+            await changes.aclose()
+            async with database.read() as connection:
+                assert await connection.run_sync(differences) == []
 
     async def test_times_sort_as_text(self, database: Database) -> None:
         store = KeyStore(database)

@@ -124,6 +124,33 @@ async def test_a_connection_the_upstream_closed_is_not_used_again() -> None:
         assert (raw.connections, pool.sent_count) == (3, 3)
 
 
+async def test_answers_with_a_head_that_is_known_are_read_like_the_first() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\r\n\r\n"
+
+    async def same_head(received: Received, wire: Wire) -> None:
+        number = len(raw.requests)
+        if number == 4:
+            await wire.send(head + b"ab")
+            await wire.send(b"cde")
+        elif number == 5:
+            await wire.send(head + b"abcdefg")
+        elif number == 7:
+            await wire.send(head + b"ab")
+            await wire.hang_up()
+        else:
+            await wire.send(head + b"%05d" % number)
+
+    async with raw_server(same_head) as raw, pooled(raw) as pool:
+        first = await get(pool)
+        assert isinstance(first, Response)
+        assert first.headers == [(b"content-length", b"5"), (b"x", b"y")]
+        assert await get(pool) == Response(200, first.headers, b"00002")
+        assert [await body(pool) for _ in range(3)] == [b"00003", b"abcde", b"abcde"]
+        assert await body(pool) == b"00006"
+        assert raw.connections == 2, "nobody asked for what came behind the fifth answer"
+        assert (await failure(pool)).kind == "disconnected"
+
+
 async def test_a_connection_lost_after_sending_is_not_tried_again() -> None:
     async def leaves_on_the_second(received: Received, wire: Wire) -> None:
         if len(raw.requests) == 2:

@@ -17,26 +17,15 @@ from hub.domain.outcome import Failure, Refusal, Result
 from hub.passage import Passage
 from hub.pipeline import Admitted, Pipeline, Running, unkept
 from hub.surfaces.mcp import wire
-from hub.surfaces.mcp.asked import SILENT, Asked, Exchange, Silent
+from hub.surfaces.mcp.asked import Asked
 from hub.surfaces.mcp.bridge import RETRY_PARAMS
 from hub.surfaces.mcp.inbound import Malformed, Mismatch
 from hub.surfaces.mcp.parking import Parking, Retry
 from hub.surfaces.mcp.relay import Relay
 from hub.wire_errors import CRASHED, Words, failed, refused
 from mcp_wire import codes
-from mcp_wire.jsonrpc import members_of, raw
+from mcp_wire.jsonrpc import decode_members, members_of, raw
 from mcp_wire.revisions import Era
-
-__all__ = [
-    "SILENT",
-    "Answer",
-    "Answering",
-    "Asked",
-    "Cancellation",
-    "Exchange",
-    "Silent",
-    "UnknownSession",
-]
 
 _logger = logging.getLogger(__name__)
 _PLACE: Final = "the call id comes here"
@@ -237,44 +226,45 @@ class Answering:
             server = admitted.virtual_server
             public = server is not None and server.cacheable_publicly
             if end.forms is None:
-                message = self._result(asked, end.body, public=public)
+                message = self._result(asked, end, public=public)
             else:
-                message = self._formed(asked, end.body, end.forms, public=public)
+                message = self._formed(asked, end, end.forms, public=public)
             return Answer(message, call=call.id, admitted=admitted)
         exposure = admitted.exposure
         upstream = exposure.capability.upstream if exposure is not None else ""
         words = failed(end, call.operation, asked.era, upstream, call.target.name)
         return self._in_words(asked, words)
 
-    def _result(self, asked: Asked, body: Raw, *, public: bool = False) -> bytes:
+    def _result(self, asked: Asked, result: Result, *, public: bool = False) -> bytes:
         if asked.extra:
-            body = raw({**members_of(body), **asked.extra})
-        return wire.result_answer(asked.id, self._shown(asked, body, asked.call.id, public))
+            result = Result(raw({**members_of(result.body), **asked.extra}))
+        return wire.result_answer(asked.id, self._shown(asked, result, asked.call.id, public))
 
     def _formed(
-        self, asked: Asked, body: Raw, forms: dict[str, tuple[bytes, bytes]], *, public: bool
+        self, asked: Asked, result: Result, forms: dict[str, tuple[bytes, bytes]], *, public: bool
     ) -> bytes:
         """The same for a body that is given again and again: only the call id is put in anew."""
         key = f"{asked.call.traits.revision} {public}"
         form = forms.get(key)
         if form is None:
-            shown = self._shown(asked, body, _PLACE, public)
+            shown = self._shown(asked, result, _PLACE, public)
             before, _, behind = shown.rpartition(_PLACE.encode())
             form = forms[key] = before, behind
         before, behind = form
-        call = asked.call.id.encode("ascii")
-        return b'{"jsonrpc":"2.0","id":%b,"result":%b%b%b}' % (asked.id, before, call, behind)
+        shown = b"%b%b%b" % (before, asked.call.id.encode("ascii"), behind)
+        return wire.result_answer(asked.id, shown)
 
-    def _shown(self, asked: Asked, body: Raw, call: str, public: bool) -> bytes:
+    def _shown(self, asked: Asked, result: Result, call: str, public: bool) -> bytes:
         """A result as its caller's era and revision have it."""
-        operation = asked.call.operation
+        operation, body, known = asked.call.operation, result.body, result.members
         if asked.era == "modern":
-            return wire.modern_result(body, operation, call, self._server_info, public=public)
+            members = decode_members(body) if known is None else {**known}
+            return wire.modern_result(members, operation, call, self._server_info, public=public)
         return wire.legacy_result(body, operation, call, asked.call.traits.revision)
 
     def _in_words(self, asked: Asked, words: Words) -> Answer:
         if words.result is not None:
-            message = self._result(asked, words.result)
+            message = self._result(asked, Result(words.result))
         else:
             message = wire.error_answer(asked.id, words, asked.call.id)
         return Answer(message, words.status, words.headers, asked.call.id)

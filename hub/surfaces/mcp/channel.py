@@ -12,7 +12,8 @@ from anyio.abc import TaskGroup
 
 from hub.domain.announcement import LIST_KINDS
 from hub.surfaces.mcp import wire
-from hub.surfaces.mcp.answering import Answer, Asked
+from hub.surfaces.mcp.answering import Answer
+from hub.surfaces.mcp.asked import Asked
 from hub.surfaces.mcp.calls import Caller
 from hub.surfaces.mcp.collaborators import LiveSession
 from hub.surfaces.mcp.feed import Feed

@@ -16,8 +16,9 @@ from hub.domain.call import Call
 from hub.domain.outcome import Refusal
 from hub.passage import Passage
 from hub.surfaces.asgi import JSON
-from hub.surfaces.mcp.answering import SILENT, Answer, Asked
+from hub.surfaces.mcp.answering import Answer
 from hub.surfaces.mcp.arrival import Arrival, Turned, call_header, check_room, unknown_session
+from hub.surfaces.mcp.asked import SILENT, Asked
 from hub.surfaces.mcp.collaborators import LiveSession
 from hub.surfaces.mcp.event_stream import EventStream
 from hub.surfaces.mcp.feed import Feed

@@ -8,14 +8,8 @@ from msgspec import Raw, Struct
 from hub.domain.call import CallerTraits
 from hub.passage import Passage
 from hub.pipeline import Admitted
-from hub.surfaces.mcp.answering import (
-    SILENT,
-    Answer,
-    Answering,
-    Asked,
-    Exchange,
-    UnknownSession,
-)
+from hub.surfaces.mcp.answering import Answer, Answering, UnknownSession
+from hub.surfaces.mcp.asked import SILENT, Asked, Exchange
 from hub.surfaces.mcp.calls import Caller, Calls
 from hub.surfaces.mcp.collaborators import Collaborators, LiveSession
 from hub.surfaces.mcp.down_level import askable

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from hub.passage import Passage
 from hub.pipeline import Admitted
 from hub.surfaces.mcp import wire
-from hub.surfaces.mcp.answering import SILENT, Answer, Asked, Cancellation
+from hub.surfaces.mcp.answering import Answer, Cancellation
 from hub.surfaces.mcp.arrival import Arrival, Turned, call_header
+from hub.surfaces.mcp.asked import SILENT, Asked
 from hub.surfaces.mcp.event_stream import EventStream
 from hub.surfaces.mcp.feed import Feed
 from hub.surfaces.mcp.inbound import (

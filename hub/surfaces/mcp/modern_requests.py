@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from hub.domain.call import CallerTraits
 from hub.pipeline import Admitted
-from hub.surfaces.mcp.answering import Asked, Exchange
+from hub.surfaces.mcp.asked import Asked, Exchange
 from hub.surfaces.mcp.calls import Caller, Calls
 from hub.surfaces.mcp.inbound import Inbound, log_level_of
 from mcp_wire import codes

@@ -43,13 +43,13 @@ _MODERN_ONLY: Final = ("resultType", "ttlMs", "cacheScope")
 
 
 def modern_result(
-    body: Raw, method: str, call: str, server_info: Raw, *, public: bool = False
+    members: dict[str, Any], method: str, call: str, server_info: Raw, *, public: bool = False
 ) -> bytes:
     """A result with what every modern one carries (mcp.md S8, S9); whatever else it has stays.
 
-    ``public``: everyone who reaches this virtual server gets the same.
+    ``members`` are the taker's to change; ``public``: everyone who reaches this virtual server gets
+    the same.
     """
-    members: dict[str, Any] = decode_members(body)
     if method == "tools/call" and "resultType" not in members:
         add_content(members)
     kind = members.setdefault("resultType", _COMPLETE)
@@ -144,9 +144,9 @@ def acknowledged(honoured: Mapping[str, Raw], subscription: Raw) -> bytes:
 
 def listen_end(subscription: Raw, call: str, server_info: Raw) -> bytes:
     """The graceful end of a listen stream."""
-    body = raw(_stamp(subscription))
+    members = {"_meta": raw({codes.META_SUBSCRIPTION: subscription})}
     return encode_result(
-        subscription, modern_result(body, "subscriptions/listen", call, server_info)
+        subscription, modern_result(members, "subscriptions/listen", call, server_info)
     )
 
 

@@ -85,13 +85,17 @@ class Answers:
         self.complete += 1
 
 
-async def answered(composed: Composed, lane: Lane | None, pieces: list[bytes]) -> bytes:
+def door_of(lane: Lane | None) -> Door:
+    """The door of a server that has had no connection yet."""
+    return Door(lane, lambda _, __: None, DEFAULT_LIMITS)
+
+
+async def answered(composed: Composed, door: Door, pieces: list[bytes]) -> bytes:
     """What a connection answers to ``pieces`` before its client hangs up."""
     config = uvicorn.Config(composed.hub.asgi, ws="none", lifespan="off", log_config=None,
                             access_log=False, server_header=False, date_header=False,
                             proxy_headers=False)  # fmt: skip
     config.load()
-    door = Door(lane, lambda _, __: None, DEFAULT_LIMITS)
     protocol = FrontProtocol(config, ServerState(), {}, door=door)
     line = Line()
     protocol.connection_made(line)
@@ -133,10 +137,12 @@ async def _lanes(composed: Composed, data: bytes) -> None:
     request = written(sent)
     lane = composed.hub.fast_lane
     assert lane is not None
-    fast = await answered(composed, cast(Lane, lane), [request])
-    plain = await answered(composed, None, [request])
+    door = door_of(cast(Lane, lane))
+    fast = [await answered(composed, door, [request]) for _ in range(2)]
+    plain = await answered(composed, door_of(None), [request])
     if _STREAM not in plain:
-        assert _ONCE.sub(b"", fast) == _ONCE.sub(b"", plain)
+        for each in fast:  # the second time, its head is known
+            assert _ONCE.sub(b"", each) == _ONCE.sub(b"", plain)
 
 
 _TAKING_OVER: Final = frozenset((b"transfer-encoding", b"connection", b"upgrade", b"expect"))
@@ -154,9 +160,8 @@ def lanes() -> Iterator[Check]:
 
 async def _socket(composed: Composed, data: bytes) -> None:
     middle = len(data) // 2
-    sent = await answered(
-        composed, cast(Lane, composed.hub.fast_lane), [data[:middle], data[middle:]]
-    )
+    door = door_of(cast(Lane, composed.hub.fast_lane))
+    sent = await answered(composed, door, [data[:middle], data[middle:]])
     assert b"HTTP/1.1 500" not in sent
     if _STREAM in sent or data.lstrip()[:4] in {b"HEAD", b"CONN"} or b"HEAD " in data:
         return

@@ -2,17 +2,19 @@
 
 import logging
 from asyncio import Future
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from hub.domain.outcome import Event, Refusal, Result
 from hub.errors import RecordUnavailable
 from hub.pipeline import Running
 from hub.surfaces.asgi import Fields, Receive, Scope, Send, encoded
-from hub.surfaces.mcp.answering import Answer, Asked
+from hub.surfaces.connection import Connection
+from hub.surfaces.mcp.answering import Answer
 from hub.surfaces.mcp.arrival import Arrival
+from hub.surfaces.mcp.asked import Asked
 from hub.surfaces.mcp.calls import Caller
 from hub.surfaces.mcp.inbound import Inbound
 from hub.surfaces.mcp.legacy import LegacyHttp, cancelled
@@ -28,30 +30,6 @@ _CLOSE: Final = b"connection: close\r\n"
 _STATUS_LINES: Final = {
     status.value: f"{status.value} {status.phrase}".encode() for status in HTTPStatus
 }
-
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-class Connection(Protocol):
-    """Where a request came from (``hub.front.protocol.FrontProtocol``)."""
-
-    memo: object
-    url: bytes
-    headers: list[tuple[bytes, bytes]]
-    client: tuple[str, int] | None
-
-    @property
-    def closing(self) -> bool:
-        """Whether the connection ends with this answer."""
-        ...
-
-    def answered(self, message: bytes) -> None:
-        """Send the whole answer."""
-        ...
-
-    def continued(self, app: App) -> None:
-        """Have ``app`` answer the request over ASGI."""
-        ...
 
 
 class Ways:

@@ -12,12 +12,13 @@ from typing import Final
 from msgspec import Raw, Struct
 
 from hub.surfaces.asgi import Fields
+from hub.surfaces.connection import Client, Connection, Head
 from hub.surfaces.credentials import evidence_of
-from hub.surfaces.mcp.answering import SILENT
 from hub.surfaces.mcp.arrival import MAX_PATH, Endpoint, accepted, endpoint_of, prefers_stream
+from hub.surfaces.mcp.asked import SILENT
 from hub.surfaces.mcp.bridge import RETRY_PARAMS
 from hub.surfaces.mcp.calls import Caller
-from hub.surfaces.mcp.fast_lane.call import Connection, FastCall, Ways
+from hub.surfaces.mcp.fast_lane.call import FastCall, Ways
 from hub.surfaces.mcp.inbound import Inbound, Malformed, parse
 from hub.surfaces.mcp.legacy import LegacyHttp
 from hub.surfaces.mcp.machinery import Machinery
@@ -74,10 +75,10 @@ class Habit(Struct, frozen=True, gc=False, kw_only=True):
     revision: bytes | None
     session_id: str | None
 
-    def own_of(self, arrived: Connection) -> dict[bytes, bytes] | None:
+    def own_of(self, head: Head) -> dict[bytes, bytes] | None:
         """The fields that are a request's own; None for a request of another habit."""
-        headers: list[tuple[bytes, bytes] | None] = [*arrived.headers]
-        if len(headers) != len(self.pattern) or arrived.url != self.url:
+        headers: list[tuple[bytes, bytes] | None] = [*head.headers]
+        if len(headers) != len(self.pattern) or head.url != self.url:
             return None
         own: dict[bytes, bytes] = {}
         for place, name in self.places:
@@ -87,6 +88,17 @@ class Habit(Struct, frozen=True, gc=False, kw_only=True):
             own[name] = field[1]
             headers[place] = None
         return own if headers == self.pattern else None
+
+
+class Reading(Struct, frozen=True, gc=False):
+    """What one head says."""
+
+    habit: Habit
+    caller: Caller | None
+    """None: its request is none for the fast lane."""
+    method: bytes | None
+    name: Raw | None
+    """The JSON string that ``Mcp-Name`` stands for, where neither is encoded."""
 
 
 class FastLane:
@@ -124,33 +136,40 @@ class FastLane:
         self._endpoints[target] = endpoint
         return endpoint is not None
 
-    def take(self, arrived: Connection, body: bytes) -> "FastCall | None":
-        """Take a whole POST; None leaves it to the plain lane."""
-        habit = arrived.memo
-        own = habit.own_of(arrived) if isinstance(habit, Habit) else None
+    def read(self, head: Head, client: Client, before: object) -> Reading:
+        """What a head says; ``before``: what the one before it on its connection said."""
+        habit = before.habit if isinstance(before, Reading) else None
+        own = habit.own_of(head) if habit is not None else None
+        if habit is None or own is None:
+            habit = self._habit(head, client)
+            own = habit.own_of(head)
         if own is None:
-            habit = arrived.memo = self._habit(arrived)
-            own = habit.own_of(arrived)
-        if own is None or not isinstance(habit, Habit) or habit.caller is None:
+            return Reading(habit, None, None, None)
+        name = self._quoted(own.get(b"mcp-name", b""))
+        return Reading(habit, _traced(habit.caller, own), own.get(b"mcp-method"), name)
+
+    def take(self, connection: Connection, reading: object, body: bytes) -> FastCall | None:
+        """Take a whole POST; None leaves it to the plain lane."""
+        if not isinstance(reading, Reading) or reading.caller is None:
             return None
         try:
             message = parse(body)
             if message.is_modern:
-                call = self._modern(arrived, message, habit, habit.caller, own)
+                call = self._modern(connection, message, reading, reading.caller)
             else:
-                call = self._legacy(arrived, message, habit, habit.caller, own)
+                call = self._legacy(connection, message, reading.habit, reading.caller)
         except Malformed:
             return None
         if call is not None:
             call.begin()
         return call
 
-    def _habit(self, arrived: Connection) -> Habit:
-        headers = arrived.headers
+    def _habit(self, head: Head, client: Client) -> Habit:
+        headers = head.headers
         places = tuple((i, name) for i, (name, _) in enumerate(headers) if name in _OWN_FIELDS)
         habitual = [field for field in headers if field[0] not in _OWN_FIELDS]
         fields = Fields(habitual)
-        endpoint = self._endpoints.get(arrived.url)
+        endpoint = self._endpoints.get(head.url)
         caller = None
         if (
             endpoint is not None
@@ -164,14 +183,14 @@ class FastLane:
             and self._given.front_door.turned_away(fields) is None
             and not endpoint.contradicts(fields)
         ):
-            scope = {"client": arrived.client}
+            scope = {"client": client}
             evidence = evidence_of(scope, fields, self._given.proxies, endpoint.tenant)
             caller = Caller(evidence, endpoint.virtual_server)
         pattern: list[tuple[bytes, bytes] | None] = list(headers)
         for place, _ in places:
             pattern[place] = None
         return Habit(
-            url=arrived.url,
+            url=head.url,
             pattern=pattern,
             places=places,
             caller=caller,
@@ -181,12 +200,11 @@ class FastLane:
 
     def _modern(
         self,
-        arrived: Connection,
+        connection: Connection,
         message: Inbound,
-        habit: Habit,
+        reading: Reading,
         caller: Caller,
-        own: Mapping[bytes, bytes],
-    ) -> "FastCall | None":
+    ) -> FastCall | None:
         """The call of a request whose envelope and headers agree beyond doubt; None for others.
 
         A subset of what ``hub.surfaces.mcp.inbound`` lets pass (mcp.md S2, S3). Raises Malformed.
@@ -195,29 +213,27 @@ class FastLane:
         declared = meta.get(codes.META_CLIENT_CAPABILITIES)
         if (
             message.id is None
-            or habit.revision != _REVISION_FIELD
+            or reading.habit.revision != _REVISION_FIELD
             or meta[codes.META_REVISION] != _REVISION
             or declared is None
             or (declared != EMPTY_OBJECT and bytes(declared)[:1] != b"{")
-            or own.get(b"mcp-method") != _METHODS.get(method, b"")
+            or reading.method != _METHODS.get(method, b"")
             or not params.keys().isdisjoint(RETRY_PARAMS)
         ):
             return None
         param = NAME_PARAMS.get(method)
-        if param is not None and params.get(param) != self._quoted(own.get(b"mcp-name", b"")):
+        if param is not None and params.get(param) != reading.name:
             return None
-        caller = _traced(caller, own)
         asked = self._modern_requests.asked(message, LATEST_MODERN, caller, SILENT)
-        return FastCall(self._ways, arrived, asked, message)
+        return FastCall(self._ways, connection, asked, message)
 
     def _legacy(
         self,
-        arrived: Connection,
+        connection: Connection,
         message: Inbound,
         habit: Habit,
         caller: Caller,
-        own: Mapping[bytes, bytes],
-    ) -> "FastCall | None":
+    ) -> FastCall | None:
         """The call of a request inside a session; None for everything else. Raises Malformed."""
         if (
             message.id is None
@@ -231,9 +247,8 @@ class FastLane:
         if found is None:
             return None
         session, live = found
-        caller = _traced(caller, own)
         asked = self._legacy_requests.asked(message, caller, session, live, SILENT)
-        return FastCall(self._ways, arrived, asked, message, session)
+        return FastCall(self._ways, connection, asked, message, session)
 
     def _quoted(self, field: bytes) -> Raw | None:
         """The JSON string that a name in a header field stands for, where neither is encoded."""
@@ -251,9 +266,9 @@ class FastLane:
         return quoted
 
 
-def _traced(caller: Caller, own: Mapping[bytes, bytes]) -> Caller:
+def _traced(caller: Caller | None, own: Mapping[bytes, bytes]) -> Caller | None:
     """The caller of a request that names the span it belongs to."""
     traceparent = own.get(b"traceparent")
-    if traceparent is None:
+    if caller is None or traceparent is None:
         return caller
     return Caller(caller.evidence, caller.virtual_server, traceparent.decode("latin-1"))
