@@ -295,7 +295,8 @@ class HttpConnection(asyncio.Protocol):
         self._status, self._headers = status, headers
         self._complete = self._keep = True
         receiver.head(status, headers)
-        receiver.body(body)
+        if self._receiver is not None:
+            receiver.body(body)
         self._finish()
         return True
 

@@ -137,7 +137,12 @@ class LegacySessions:
             if session.calls:
                 self.forget(session)
             else:
-                self._end_soon(session)
+                self.end_soon(session)
+
+    def end_soon(self, session: LegacySession) -> None:
+        """End it without waiting for the upstream; nobody gets it any more."""
+        self.forget(session)
+        self._tasks.start_soon(self.end, session)
 
     async def end(self, session: LegacySession) -> None:
         """Tell the upstream that it is over (2025-11-25 transports, Session Management)."""
@@ -177,6 +182,13 @@ class LegacySessions:
         for session in self._live.values():
             if affinity and session.key.affinity == affinity and _has_roots(session.key):
                 self.tell(session, encode_notification("notifications/roots/list_changed"))
+
+    def left(self, affinity: str) -> None:
+        """End the conversations of a caller that has gone for good, but for what is in flight."""
+        for session in list(self._live.values()):
+            is_theirs = affinity and session.key.affinity == affinity
+            if is_theirs and not session.calls and not session.is_kept:
+                self.end_soon(session)
 
     def take_completion(self, session: LegacySession, message: Message) -> None:
         """An elicitation by URL is over (2025-11-25): only whoever was asked is concerned."""
@@ -262,7 +274,7 @@ class LegacySessions:
         idle = [session for session in self._live.values() if not session.calls]
         if not idle:
             raise Unreachable(f"All {MAX_SESSIONS} sessions with the upstream are in use.")
-        self._end_soon(min(idle, key=lambda session: session.last_used))
+        self.end_soon(min(idle, key=lambda session: session.last_used))
 
     def _plan_sweep(self) -> None:
         if self._sweeper is None and not self.is_closed:
@@ -274,13 +286,9 @@ class LegacySessions:
         too_old = asyncio.get_running_loop().time() - IDLE_S
         for session in list(self._live.values()):
             if session.last_used <= too_old and not session.calls and not session.is_kept:
-                self._end_soon(session)
+                self.end_soon(session)
         if self._live:
             self._plan_sweep()
-
-    def _end_soon(self, session: LegacySession) -> None:
-        self.forget(session)
-        self._tasks.start_soon(self.end, session)
 
 
 class RefusedError(ConnectorError):

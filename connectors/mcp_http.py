@@ -1,7 +1,7 @@
 """MCP upstreams over HTTP, of either era or both, and behind ``transport: auto`` of HTTP+SSE as well."""
 
 import ssl
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import anyio
@@ -20,11 +20,11 @@ from connectors.mcp_legacy import LegacyUpstream
 from connectors.mcp_modern import ModernUpstream
 from connectors.mcp_sse import McpSseConnector
 from connectors.modern_changes import ModernChanges
-from connectors.outcome import Event, Outcome
+from connectors.opening import opened_first
+from connectors.outcome import Outcome
 from connectors.probe import (
     leads_to_sse,
     no_revision_in_common,
-    not_sent,
     probe_legacy,
     probe_modern,
 )
@@ -120,7 +120,7 @@ class _Live:
         if self._modern is not None and era_of(request.revision) == "modern":
             return self._modern.call(request, credential)
         if self._untried is not None:
-            return self._try_and_invoke(self._untried, request, credential)
+            return opened_first(lambda: self._try_and_invoke(request, credential), None)
         upstream = self._legacy or self._modern
         if upstream is None:
             raise AssertionError("an upstream of no era")
@@ -141,31 +141,24 @@ class _Live:
             return await self._sse.watch(uris)
         return await self.changes.watch(uris) if self.changes is not None else frozenset()
 
-    async def _try_and_invoke(
-        self, untried: LegacyUpstream, request: Request, credential: Credential
-    ) -> AsyncGenerator[Event]:
+    async def _try_and_invoke(self, request: Request, credential: Credential) -> Outcome:
         async with self._trying:
             if self._untried is not None:
-                await self._try(untried)
+                await self._try(self._untried, request.timeout_s)
                 self._untried = None
-        outcome = self.invoke(request, credential)
-        try:
-            async for event in outcome:
-                yield event
-        finally:
-            await outcome.aclose()
+        return self.invoke(request, credential)
 
-    async def _try(self, untried: LegacyUpstream) -> None:
+    async def _try(self, untried: LegacyUpstream, within_s: float) -> None:
         """Find out whether the upstream speaks the legacy era as well; that session is ended again.
 
         A modern server that is never called in the other era is never sent ``initialize``, which
         it would have to refuse.
         """
         try:
-            session = await probe_legacy(untried)
+            session = await probe_legacy(untried, within_s)
         except ConnectorError:
             return  # no verdict is needed: it is asked in the era it is known to speak
-        await untried.sessions.end(session)
+        untried.sessions.end_soon(session)
         self._legacy = untried
         revisions = (*self.identity.revisions, *session.identity.revisions)
         self.identity = structs.replace(self.identity, revisions=revisions)
@@ -221,7 +214,9 @@ class McpHttpConnector:
     def invoke(self, request: Request, credential: Credential) -> Outcome:
         """Send one request; see :meth:`connectors.protocol.Connector.invoke`."""
         if self._live is None:
-            return self._open_and_invoke(request, credential)
+            return opened_first(
+                lambda: self._open_and_invoke(request, credential), request.timeout_s
+            )
         return self._live.invoke(request, credential)
 
     async def watch(self, uris: frozenset[str]) -> frozenset[str]:
@@ -235,11 +230,18 @@ class McpHttpConnector:
         return await live.watch(uris)
 
     def roots_changed(self, affinity: str) -> None:
-        """See :class:`connectors.protocol.Rooted`."""
+        """See :class:`connectors.protocol.Conversing`."""
         if self._sse is not None:
             self._sse.roots_changed(affinity)
         elif self._wires is not None:
             self._wires.legacy.sessions.roots_changed(affinity)
+
+    def left(self, affinity: str) -> None:
+        """See :class:`connectors.protocol.Conversing`."""
+        if self._sse is not None:
+            self._sse.left(affinity)
+        elif self._wires is not None:
+            self._wires.legacy.sessions.left(affinity)
 
     async def close(self) -> None:
         """End streams, sessions and connections; bounded to 5 s. Idempotent."""
@@ -268,20 +270,8 @@ class McpHttpConnector:
                 self._found_at = anyio.current_time()
             return self._live
 
-    async def _open_and_invoke(
-        self, request: Request, credential: Credential
-    ) -> AsyncGenerator[Event]:
-        try:
-            live = await self._opened()
-        except ConnectorError as error:
-            yield not_sent(error)
-            return
-        outcome = live.invoke(request, credential)
-        try:
-            async for event in outcome:
-                yield event
-        finally:
-            await outcome.aclose()
+    async def _open_and_invoke(self, request: Request, credential: Credential) -> Outcome:
+        return (await self._opened()).invoke(request, credential)
 
     async def _find(self) -> _Live:
         if self._settings.transport == "sse":

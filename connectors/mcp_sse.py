@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 
 import anyio
 from anyio.abc import TaskGroup
@@ -17,8 +17,9 @@ from connectors.legacy_changes import LegacyChanges, Stream
 from connectors.legacy_sessions import LegacySession, RefusedError, SessionKey
 from connectors.listing import fetch_listing
 from connectors.mcp_legacy import LegacyCall, LegacyUpstream, may_be_asked
-from connectors.outcome import Event, Failure, Outcome, Result
-from connectors.probe import no_revision_in_common, not_sent, raise_unless_conclusive
+from connectors.opening import opened_first
+from connectors.outcome import Failure, Outcome, Result
+from connectors.probe import no_revision_in_common, raise_unless_conclusive
 from connectors.protocol import Credential, Listing, OnChange, Request, ServerIdentity
 from connectors.sse_sessions import SseSession, SseSessions
 
@@ -80,7 +81,9 @@ class McpSseConnector:
     def invoke(self, request: Request, credential: Credential) -> Outcome:
         """Send one request; see :meth:`connectors.protocol.Connector.invoke`."""
         if self._live is None:
-            return self._open_and_invoke(request, credential)
+            return opened_first(
+                lambda: self._open_and_invoke(request, credential), request.timeout_s
+            )
         return self._live.upstream.call(request, credential)
 
     async def watch(self, uris: frozenset[str]) -> frozenset[str]:
@@ -94,9 +97,14 @@ class McpSseConnector:
         return await self._live.changes.watch(uris) if self._live is not None else frozenset()
 
     def roots_changed(self, affinity: str) -> None:
-        """See :class:`connectors.protocol.Rooted`."""
+        """See :class:`connectors.protocol.Conversing`."""
         if self._live is not None:
             self._live.upstream.sessions.roots_changed(affinity)
+
+    def left(self, affinity: str) -> None:
+        """See :class:`connectors.protocol.Conversing`."""
+        if self._live is not None:
+            self._live.upstream.sessions.left(affinity)
 
     async def close(self) -> None:
         """End sessions and connections; bounded to 5 s. Idempotent."""
@@ -106,20 +114,9 @@ class McpSseConnector:
             await self._live.upstream.sessions.close()
             await self._live.upstream.sessions.pool.close()
 
-    async def _open_and_invoke(
-        self, request: Request, credential: Credential
-    ) -> AsyncGenerator[Event]:
-        try:
-            await self.open()
-        except ConnectorError as error:
-            yield not_sent(error)
-            return
-        outcome = self.invoke(request, credential)
-        try:
-            async for event in outcome:
-                yield event
-        finally:
-            await outcome.aclose()
+    async def _open_and_invoke(self, request: Request, credential: Credential) -> Outcome:
+        await self.open()
+        return self.invoke(request, credential)
 
     def _wire(self) -> "_Live":
         settings = self._settings

@@ -153,11 +153,15 @@ class McpStdioConnector:
             return frozenset()
 
     def roots_changed(self, affinity: str) -> None:
-        """See :class:`connectors.protocol.Rooted`."""
+        """See :class:`connectors.protocol.Conversing`."""
         self._pool.tell(
             lambda key: key.affinity == affinity and _STATEFUL in _declared(Raw(key.capabilities)),
             "notifications/roots/list_changed",
         )
+
+    def left(self, affinity: str) -> None:
+        """See :class:`connectors.protocol.Conversing`."""
+        self._pool.stop_resting(lambda key: key.affinity == affinity)
 
     async def close(self) -> None:
         """Stop all children; bounded to 5 s. Idempotent."""

@@ -68,10 +68,14 @@ async def probe_modern(upstream: ModernUpstream) -> Found | None:
     raise Misconfigured("the upstream redirects in circles")
 
 
-async def probe_legacy(upstream: LegacyUpstream) -> LegacySession:
-    """A session of the legacy era. Raises ConnectorError; RefusedError for a clear no."""
+async def probe_legacy(upstream: LegacyUpstream, within_s: float = PROBE_S) -> LegacySession:
+    """A session of the legacy era, if it is there ``within_s`` seconds, at most ``PROBE_S``.
+
+    Raises ConnectorError; RefusedError for a clear no.
+    """
+    timeout_s = min(within_s, PROBE_S)
     try:
-        return await upstream.sessions.get(upstream.own_key, upstream.own, PROBE_S)
+        return await upstream.sessions.get(upstream.own_key, upstream.own, timeout_s)
     except RefusedError as error:
         raise_unless_conclusive(error.failure)
         raise
@@ -118,19 +122,6 @@ def no_revision_in_common(failure: Failure) -> ConnectorError:
     return ProtocolViolation(
         f"the address does not answer as an MCP server: {failure.message}{status}"
     )
-
-
-def not_sent(error: ConnectorError) -> Failure:
-    """A call whose upstream could not be opened: nothing was executed."""
-    if isinstance(error, Inconclusive) and error.status is not None:
-        return Failure(
-            "status",
-            str(error),
-            status=error.status,
-            retry_after_s=error.retry_after_s,
-            challenge=error.challenge,
-        )
-    return Failure("unreachable", str(error))
 
 
 def _judge(failure: Failure) -> Found | None:

@@ -96,11 +96,15 @@ OnChange = Callable[[Change], None]
 
 
 @runtime_checkable
-class Rooted(Protocol):
+class Conversing(Protocol):
     """A connector whose upstream keeps conversations with callers, and may know their roots."""
 
     def roots_changed(self, affinity: str) -> None:
         """The roots of the callers of this affinity changed; their conversations are told, no others."""
+        ...
+
+    def left(self, affinity: str) -> None:
+        """The caller of this affinity will not come back: conversations that rest are ended now."""
         ...
 
 

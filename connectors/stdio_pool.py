@@ -89,6 +89,13 @@ class SessionPool:
                 with suppress(ConnectorError):
                     session.peer.notify(method)
 
+    def stop_resting(self, concerns: Callable[[SessionKey], bool]) -> None:
+        """Stop the children of these keys that nobody uses."""
+        for slot in list(self._slots):
+            if concerns(slot.key) and slot.ready.is_set() and not (slot.uses or slot.kept):
+                self._retire(slot)
+        self._announce()
+
     async def close(self) -> None:
         """Stop all children at the same time; bounded to 5 s. Idempotent."""
         self._closed = True

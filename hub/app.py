@@ -334,6 +334,7 @@ def _hub(
         bus=catalogue.bus,
         subscriptions=catalogue.subscriptions,
         roots_changed=catalogue.upstreams.roots_changed,
+        session_left=catalogue.upstreams.left,
         revocations=catalogue.revocations,
         seal=_sealer(ground),
         parked=parked,

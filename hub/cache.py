@@ -13,8 +13,10 @@ MAX_PAGE_BYTES: Final = 1024 * 1024
 
 _OVERHEAD_BYTES: Final = 512
 """What keeping one entry costs beside its bytes."""
-_FORMS: Final = 4
-"""A page is kept as it is, within a result, and as each era shows that."""
+MAX_FORMS: Final = 4
+"""How many ways to show a page are kept with it: one for each revision in use, mostly."""
+_COPIES: Final = 2 + MAX_FORMS
+"""A page is kept as it is, within a result, and in each of those ways."""
 
 
 class Page(Struct, frozen=True, gc=False):
@@ -75,4 +77,4 @@ def join(named: Iterable[tuple[str, bytes]], max_bytes: int = MAX_PAGE_BYTES) ->
 
 
 def _cost(page: Page) -> int:
-    return _FORMS * len(page.items) + _OVERHEAD_BYTES
+    return _COPIES * len(page.items) + _OVERHEAD_BYTES

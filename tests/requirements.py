@@ -97,6 +97,8 @@ REQUIREMENTS = (
         "contracts/test_http_probe.py::"
         "test_a_modern_upstream_is_asked_for_the_other_era_by_its_first_caller",
         "contracts/test_http_probe.py::test_a_session_that_only_showed_the_other_era_is_ended_again",
+        "contracts/test_http_probe.py::test_nobody_waits_longer_than_their_call_may_take_to_learn_of_the_other_era",
+        "contracts/test_http_probe.py::test_nobody_waits_longer_than_their_call_may_take_for_an_upstream_to_open",
         "contracts/test_http_connectors.py::TestDualInTheLegacyEra",
     ),
     _promise(
@@ -378,6 +380,17 @@ REQUIREMENTS = (
         "behaviour/test_legacy_notifications.py::"
         "test_changed_roots_are_told_in_the_callers_own_conversation_alone",
         "behaviour/test_legacy_notifications.py::test_changed_roots_are_told_to_the_callers_own_child",
+    ),
+    _promise(
+        "H1-session-ended",
+        "mcp.md 2 (row 3), 2025-11-25 transports (Session Management)",
+        "A client that has left for good takes along what upstreams kept for it alone; what is in flight goes on.",
+        "behaviour/test_legacy_notifications.py::test_a_session_that_is_ended_is_ended_upstream",
+        "behaviour/test_legacy_notifications.py::"
+        "test_a_client_whose_event_stream_ends_is_gone_upstream",
+        "behaviour/test_legacy_notifications.py::test_the_child_of_a_session_that_is_ended_stops",
+        "contracts/test_http_legacy.py::"
+        "test_a_caller_that_has_left_takes_along_what_rests_and_nothing_in_flight",
     ),
     _promise(
         "H1-elicitation-complete",
@@ -1165,6 +1178,7 @@ REQUIREMENTS = (
         "behaviour/test_configuration.py::test_a_literal_secret_is_warned_of_and_never_shown",
         "behaviour/test_configuration.py::test_what_is_no_secret_is_not_warned_of",
         "behaviour/test_plan_apply.py::test_a_plan_shows_no_secret",
+        "behaviour/test_plan_apply.py::test_arguments_of_commands_are_for_those_who_may_read_values",
     ),
     _promise(
         "P6-schema",
@@ -1232,6 +1246,7 @@ REQUIREMENTS = (
         "behaviour/test_command_line.py::test_a_tool_is_called_and_its_failure_is_the_exit_status",
         "behaviour/test_command_line.py::test_capabilities_are_listed_with_what_they_cost",
         "behaviour/test_command_line.py::test_upstreams_are_added_disabled_enabled_and_removed",
+        "behaviour/test_command_line.py::test_an_upstream_that_cannot_be_listed_is_an_error_that_says_why",
         "behaviour/test_command_line.py::test_administration_works_the_same_without_a_running_hub",
         "behaviour/test_command_line.py::test_every_command_has_an_example",
         "behaviour/test_connecting.py::test_a_client_nobody_knows_is_wrong_usage",
@@ -1262,7 +1277,8 @@ REQUIREMENTS = (
         "product D1",
         "A database is migrated at start; a newer one is refused.",
         "contracts/store_suite.py::StoreSuite::test_a_newer_schema_is_refused",
-        "contracts/store_suite.py::StoreSuite::test_migrations_make_exactly_the_declared_tables",
+        "contracts/store_suite.py::StoreSuite::test_a_new_database_has_exactly_the_declared_tables",
+        "contracts/store_suite.py::StoreSuite::test_migrations_make_what_a_new_database_has",
         "contracts/store_suite.py::StoreSuite::test_several_processes_may_open_an_empty_database_at_once",
     ),
     _promise(
@@ -1302,6 +1318,7 @@ REQUIREMENTS = (
         "The end of an answer is offered when its entry is durable.",
         "behaviour/test_record.py::test_an_entry_that_was_awaited_is_in_a_log_that_verifies",
         "behaviour/test_record.py::test_synced_entries_are_acknowledged",
+        "behaviour/test_record.py::test_what_could_not_be_synced_is_owed_until_it_is",
         "behaviour/test_record.py::test_stored_entries_are_acknowledged_by_the_store",
         "behaviour/test_record.py::test_entries_of_one_turn_are_written_with_one_system_call",
     ),
@@ -1341,6 +1358,7 @@ REQUIREMENTS = (
         "behaviour/test_pipeline.py::test_a_flood_of_the_unidentified_is_counted_and_leaves_no_entry_each",
         "behaviour/test_record.py::test_refusals_before_identify_are_told_once_for_each_source_and_reason",
         "behaviour/test_record.py::test_aggregates_are_recorded_in_time",
+        "behaviour/test_record.py::test_what_was_counted_when_it_is_stopped_is_recorded_all_the_same",
     ),
     _promise(
         "O1-digests",
@@ -1458,6 +1476,17 @@ REQUIREMENTS = (
         "behaviour/test_lanes.py::test_a_session_takes_the_fast_lane_too",
         "behaviour/test_lanes.py::test_a_client_that_hangs_up_in_either_lane_has_its_call_cancelled_upstream",
         "behaviour/test_lanes.py::test_a_legacy_client_cancels_in_either_lane",
+    ),
+    _promise(
+        "H1-known-heads",
+        "decision 0010",
+        "What goes past a parser is one message with a head that a parser has read, and nothing else.",
+        "properties/test_known_heads.py::test_the_same_head_and_length_are_known_from_the_same_peer",
+        "properties/test_known_heads.py::"
+        "test_parts_of_a_message_and_messages_with_something_behind_are_not_known",
+        "properties/test_known_heads.py::test_a_message_that_came_with_something_else_is_not_kept",
+        "properties/test_known_heads.py::test_what_strangers_send_is_kept_within_bounds",
+        "contracts/test_http_pool.py::test_answers_with_a_head_that_is_known_are_read_like_the_first",
     ),
     _promise(
         "H1-front",

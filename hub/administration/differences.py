@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue
 
 from hub.administration.desk import Shape
 from hub.administration.objects import SECTIONS
-from hub.administration.upstreams import shown_values
+from hub.administration.upstreams import shown_section
 from hub.config.conversion import section_of
 from hub.domain.desired import Desired, UpstreamSpec
 from hub.domain.principal import Principal
@@ -136,19 +136,11 @@ def _field_changes(
 ) -> tuple[FieldChange, ...]:
     old = section_of(before) if before is not None else {}
     new = section_of(after)
-    hidden_old, hidden_new = _hidden(old, principal), _hidden(new, principal)
+    hidden_old, hidden_new = shown_section(old, principal), shown_section(new, principal)
     return tuple(
         FieldChange(path=path, before=_at(hidden_old, keys), after=_at(hidden_new, keys))
         for path, keys in _paths(old, new)
     )
-
-
-def _hidden(section: dict[str, Any], principal: Principal) -> dict[str, Any]:
-    shown = dict(section)
-    for key in ("env", "headers"):
-        if key in shown:
-            shown[key] = shown_values(shown[key], principal)
-    return shown
 
 
 def _paths(

@@ -7,7 +7,7 @@ documents.
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import anyio.to_thread
 from msgspec.structs import replace
@@ -20,7 +20,7 @@ from hub.administration.desk import Desk, Shape
 from hub.administration.differences import is_same
 from hub.administration.imported import Imported, Surroundings, upstream_name
 from hub.administration.registry_entries import Preference, read_registry_entries, registry_entries
-from hub.administration.upstreams import shown_values
+from hub.administration.upstreams import shown_section
 from hub.config.conversion import section_of
 from hub.config.models import UpstreamSection
 from hub.domain.desired import UpstreamSpec
@@ -135,8 +135,5 @@ def _outcome(stored: Stored, spec: UpstreamSpec) -> Outcome:
 
 
 def _shown(spec: UpstreamSpec, outcome: Outcome, principal: Principal) -> ImportedUpstream:
-    section: dict[str, Any] = section_of(spec)
-    for key in ("env", "headers"):
-        if key in section:
-            section[key] = shown_values(section[key], principal)
+    section = shown_section(section_of(spec), principal)
     return ImportedUpstream.model_validate({**section, "name": spec.name, "outcome": outcome})

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from hub.administration import objects
 from hub.administration.desk import Desk, Named, Nothing, Running, Shape
+from hub.administration.upstreams import shown_command
 from hub.config.suggestions import did_you_mean
 from hub.domain.call import DEFAULT_VIRTUAL_SERVER
 from hub.domain.catalog import KINDS, UpstreamStatus, VirtualServer
@@ -28,7 +29,9 @@ class StatusOfUpstream(Shape):
     since: str = ""
     error: str = ""
     problems: tuple[str, ...] = Field((), description="What was left out or shadowed, and why.")
-    command: tuple[str, ...] = ()
+    command: tuple[str, ...] = Field(
+        (), description="The program; its arguments for those who may read them."
+    )
 
 
 class Status(Shape):
@@ -86,15 +89,15 @@ class LogLines(Shape):
     lines: tuple[str, ...]
 
 
-async def status(desk: Desk, _: Principal, tenant: str, request: Nothing) -> Status:
+async def status(desk: Desk, principal: Principal, tenant: str, request: Nothing) -> Status:
     """Where the hub serves, and how every upstream is doing."""
     del request
     specs = await _upstreams(desk, tenant)
-    return Status(url=_running(desk).url, upstreams=_statuses(desk, tenant, specs))
+    return Status(url=_running(desk).url, upstreams=_statuses(desk, principal, tenant, specs))
 
 
 async def list_capabilities(
-    desk: Desk, _: Principal, tenant: str, request: CapabilitiesRequest
+    desk: Desk, principal: Principal, tenant: str, request: CapabilitiesRequest
 ) -> Exposed:
     """What a virtual server exposes, before grants. Raises NotFoundError."""
     server = _server(_serving(desk, tenant), request.virtual_server)
@@ -115,7 +118,9 @@ async def list_capabilities(
         if name in server.upstreams
     }
     return Exposed(
-        virtual_server=server.name, items=items, upstreams=_statuses(desk, tenant, specs)
+        virtual_server=server.name,
+        items=items,
+        upstreams=_statuses(desk, principal, tenant, specs),
     )
 
 
@@ -149,13 +154,13 @@ async def explain(desk: Desk, _: Principal, tenant: str, request: ExplainRequest
 
 
 async def refresh_upstream(
-    desk: Desk, _: Principal, tenant: str, request: Named
+    desk: Desk, principal: Principal, tenant: str, request: Named
 ) -> StatusOfUpstream:
     """Connect to an upstream where needed and list it anew. Raises NotFoundError."""
     specs = await _upstreams(desk, tenant)
     spec = _named(specs, request.name)
     found = await _running(desk).refresh(tenant, spec.name)
-    return _status(found, spec)
+    return _status(found, spec, principal)
 
 
 async def upstream_logs(desk: Desk, _: Principal, tenant: str, request: Named) -> LogLines:
@@ -216,18 +221,18 @@ def _named(specs: Mapping[str, UpstreamSpec], name: str) -> UpstreamSpec:
 
 
 def _statuses(
-    desk: Desk, tenant: str, specs: Mapping[str, UpstreamSpec]
+    desk: Desk, principal: Principal, tenant: str, specs: Mapping[str, UpstreamSpec]
 ) -> tuple[StatusOfUpstream, ...]:
     serving = _serving(desk, tenant)
     found = []
     for name, spec in sorted(specs.items()):
         live = serving.statuses.get(name) or UpstreamStatus(upstream=name, state="pending")
-        found.append(_status(live, spec, serving.problems.get(name, ())))
+        found.append(_status(live, spec, principal, serving.problems.get(name, ())))
     return tuple(found)
 
 
 def _status(
-    live: UpstreamStatus, spec: UpstreamSpec, problems: Sequence[str] = ()
+    live: UpstreamStatus, spec: UpstreamSpec, principal: Principal, problems: Sequence[str] = ()
 ) -> StatusOfUpstream:
     return StatusOfUpstream(
         upstream=live.upstream,
@@ -235,5 +240,5 @@ def _status(
         since=live.since,
         error=live.error,
         problems=(*live.problems, *problems),
-        command=spec.command,
+        command=tuple(shown_command(spec.command, principal)),
     )

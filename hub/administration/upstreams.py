@@ -1,6 +1,6 @@
 """Upstreams: list, get, put, delete, enable, disable."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from msgspec.structs import replace
@@ -99,9 +99,23 @@ async def disable_upstream(
     return await _set_enabled(desk, principal, tenant, request.name, enabled=False)
 
 
-def shown_values(values: Mapping[str, str], principal: Principal) -> dict[str, str]:
-    """Values of headers or environments as this principal may see them."""
-    return {name: _shown_value(name, value, principal) for name, value in values.items()}
+def shown_section(section: Mapping[str, Any], principal: Principal) -> dict[str, Any]:
+    """A section of the file without the values that this principal may not see."""
+    shown = dict(section)
+    for key in _VALUES:
+        if key in shown:
+            values: Mapping[str, str] = shown[key]
+            shown[key] = {name: _shown_value(name, values[name], principal) for name in values}
+    if "command" in shown:
+        shown["command"] = shown_command(shown["command"], principal)
+    return shown
+
+
+def shown_command(command: Sequence[str], principal: Principal) -> list[str]:
+    """The program, and its arguments for those who may read values: they may hold secrets."""
+    if reads_values(principal):
+        return list(command)
+    return _without_arguments(command)
 
 
 async def _set_enabled(
@@ -129,11 +143,11 @@ async def _set_enabled(
 
 
 def _shown(item: StoredObject, principal: Principal) -> UpstreamObject:
-    document: dict[str, Any] = objects.owned_document(item)
-    for key in _VALUES:
-        if key in document:
-            document[key] = shown_values(document[key], principal)
-    return UpstreamObject.model_validate(document)
+    return UpstreamObject.model_validate(shown_section(objects.owned_document(item), principal))
+
+
+def _without_arguments(command: Sequence[str]) -> list[str]:
+    return [*command[:1], *([HIDDEN] if len(command) > 1 else [])]
 
 
 def _shown_value(name: str, value: str, principal: Principal) -> str:
@@ -143,7 +157,9 @@ def _shown_value(name: str, value: str, principal: Principal) -> str:
 
 
 def _hides(spec: UpstreamSpec) -> bool:
-    return HIDDEN in spec.env.values() or HIDDEN in spec.headers.values()
+    return any(
+        HIDDEN in given for given in (spec.env.values(), spec.headers.values(), spec.command)
+    )
 
 
 def _revealed(spec: UpstreamSpec, stored: Stored) -> UpstreamSpec:
@@ -158,4 +174,9 @@ def _revealed(spec: UpstreamSpec, stored: Stored) -> UpstreamSpec:
             if value == HIDDEN and name not in old:
                 raise ConfigurationError(f"{key}.{name}: there is no hidden value to keep.")
         values[key] = {name: old[name] if value == HIDDEN else value for name, value in new.items()}
-    return replace(spec, env=values["env"], headers=values["headers"])
+    command = spec.command
+    if HIDDEN in command:
+        if before is None or list(command) != _without_arguments(before.command):
+            raise ConfigurationError("command: there are no hidden arguments to keep.")
+        command = before.command
+    return replace(spec, command=command, env=values["env"], headers=values["headers"])

@@ -38,21 +38,19 @@ class Segmentation(Struct, frozen=True, kw_only=True):
 
 
 class Unsynced(Struct, frozen=True):
-    """What has to reach the disk: descriptors to sync and close, one to sync, a directory or none."""
+    """What has to reach the disk: descriptors of ended segments, that of the current one, a directory."""
 
     ended: tuple[int, ...]
     current: int | None
     folder: Path | None
+    segment: int
+    """The number of the youngest segment among them."""
 
 
 def sync(unsynced: Unsynced) -> None:
     """Wait for the disk. Safe beside the writing thread. Raises OSError: what was written may be lost."""
-    try:
-        for descriptor in unsynced.ended:
-            os.fdatasync(descriptor)
-    finally:
-        for descriptor in unsynced.ended:
-            os.close(descriptor)
+    for descriptor in unsynced.ended:
+        os.fdatasync(descriptor)
     if unsynced.folder is not None:
         sync_folder(unsynced.folder)
     if unsynced.current is not None:
@@ -79,7 +77,8 @@ class ChainLog:
         self._sequence = 0
         self._chained = genesis(opening.writer)
         self._ended: list[int] = []
-        self._folder_synced = False
+        self._named = 0
+        """The youngest segment whose name is known to be on the disk."""
         self._suspect = False
         self._over = False
         self._failure = ""
@@ -188,11 +187,20 @@ class ChainLog:
             segment_path(self._record, self._opening.writer, number).unlink()
 
     def unsynced(self) -> Unsynced:
-        """What :func:`sync` has to wait for, so that everything written until now is durable."""
-        ended, self._ended = tuple(self._ended), []
-        folder = None if self._folder_synced else self._folder
-        self._folder_synced = True
-        return Unsynced(ended, None if self._over else self._descriptor, folder)
+        """What :func:`sync` has to wait for, so that everything written until now is durable.
+
+        It is owed until :meth:`synced` is told that the disk has it.
+        """
+        current = None if self._over else self._descriptor
+        folder = None if self._named == self._number else self._folder
+        return Unsynced(tuple(self._ended), current, folder, self._number)
+
+    def synced(self, done: Unsynced) -> None:
+        """The disk has all of it, whatever was written since."""
+        self._named = done.segment
+        for descriptor in done.ended:
+            self._ended.remove(descriptor)
+            os.close(descriptor)
 
     def end(self) -> None:
         """Seal the chain for good; :meth:`close` follows when it was synced."""
@@ -202,6 +210,8 @@ class ChainLog:
 
     def close(self) -> None:
         """Give up the lock; the chain is over."""
+        while self._ended:
+            os.close(self._ended.pop())
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -216,7 +226,6 @@ class ChainLog:
         self._began = None
         self._roll_at_bytes = self._segmentation.segment_bytes
         self._roll_at = self._now() + timedelta(seconds=self._segmentation.segment_s)
-        self._folder_synced = False
 
     def _create(self, number: int, size_bytes: int) -> int:
         path = segment_path(self._record, self._opening.writer, number)

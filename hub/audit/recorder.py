@@ -8,9 +8,10 @@ database has it). Room for the largest entry is taken from the disk before a cal
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
@@ -193,10 +194,9 @@ class Recorder:
         return Written()
 
     async def _close(self, log: ChainLog, durability: Durability) -> None:
+        waiting = self._record_aggregates()
         appender, self._appender = self._appender, None
-        waiting: list[Awaitable[None]] = []
         if appender is not None:
-            waiting += [appender.append(entry) for entry in self._aggregates.take(self._now())]
             appender.flush()
         log.end()
         await durability.drain()
@@ -227,11 +227,23 @@ class Recorder:
     async def _keep_aggregates(self) -> None:
         while True:
             await anyio.sleep(self._settings.aggregate_s)
-            for entry in self._aggregates.take(self._now()):
-                try:
-                    await self.append(entry)
-                except RecordUnavailable:
-                    self._aggregates.put_back(entry)
+            self._record_aggregates()
+
+    def _record_aggregates(self) -> list[asyncio.Future[None]]:
+        """Have all that was counted written, whoever is cancelled meanwhile; see :meth:`append`.
+
+        What could not be recorded is counted again.
+        """
+        waiting = []
+        for entry in self._aggregates.take(self._now()):
+            kept = self.append(entry)
+            kept.add_done_callback(partial(self._count_again_if_lost, entry))
+            waiting.append(kept)
+        return waiting
+
+    def _count_again_if_lost(self, entry: Entry, kept: asyncio.Future[None]) -> None:
+        if not kept.cancelled() and kept.exception() is not None:
+            self._aggregates.put_back(entry)
 
 
 async def _synced(log: ChainLog) -> None:
@@ -242,6 +254,7 @@ async def _synced(log: ChainLog) -> None:
         raise RecordUnavailable(
             f"the record may not have reached the disk ({error.strerror})"
         ) from error
+    log.synced(unsynced)
 
 
 async def _offer(sink: CheckpointSink, checkpoint: Checkpoint) -> None:

@@ -9,7 +9,7 @@ import anyio
 from msgspec import Struct
 
 from connectors.errors import ConnectorError
-from connectors.protocol import Change, Connector, Listing, OnChange, Rooted, ServerIdentity
+from connectors.protocol import Change, Connector, Conversing, Listing, OnChange, ServerIdentity
 from hub.catalog.circuit import Circuit
 from hub.catalog.guarded import GuardedConnector, NoConnector
 from hub.domain.catalog import UpstreamListing, UpstreamState, UpstreamStatus
@@ -126,7 +126,7 @@ class LiveUpstream:
         self._was_asked = anyio.Event()
         self._scope = anyio.CancelScope()
         self._is_made = True
-        self._rooted: Rooted | None = None
+        self._conversing: Conversing | None = None
         self.connector = GuardedConnector(spec.name, self._connected(), self._circuit)
         if self.tried:
             self.ready.set()
@@ -189,8 +189,13 @@ class LiveUpstream:
 
     def roots_changed(self, affinity: str) -> None:
         """Tell its conversations with these callers that their roots changed."""
-        if self._rooted is not None:
-            self._rooted.roots_changed(affinity)
+        if self._conversing is not None:
+            self._conversing.roots_changed(affinity)
+
+    def left(self, affinity: str) -> None:
+        """Have it end the conversations of a caller that will not come back."""
+        if self._conversing is not None:
+            self._conversing.left(affinity)
 
     async def watched(self) -> frozenset[str]:
         """The resources whose updates it agreed to announce; waits until it was asked."""
@@ -340,7 +345,7 @@ class LiveUpstream:
             self._is_made = False
             return NoConnector(str(error))
         self._is_made = True
-        self._rooted = made if isinstance(made, Rooted) else None
+        self._conversing = made if isinstance(made, Conversing) else None
         return made
 
     def _is_news(self, identity: ServerIdentity, listing: Listing) -> bool:

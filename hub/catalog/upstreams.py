@@ -187,6 +187,11 @@ class Upstreams:
             own = f"{tenant}/{principal}" if self.isolates(tenant, name) else session
             upstream.roots_changed(own)
 
+    def left(self, tenant: str, _principal: str, session: str) -> None:
+        """Have upstreams end their conversations with a legacy session that is over."""
+        for upstream in self._tenants.get(tenant, {}).values():
+            upstream.left(session)
+
     async def watched(self, tenant: str, upstream: str) -> frozenset[str]:
         """The resources whose updates an upstream agreed to announce, once it was asked."""
         found = self._tenants.get(tenant, {}).get(upstream)

@@ -8,7 +8,7 @@ import typer
 
 from hub.cli.administration import Administration, administration
 from hub.cli.options import Data, Json, data_of, run
-from hub.cli.printing import EXIT_ERROR, EXIT_REFUSED, EXIT_USAGE, fail, note, say, show_json
+from hub.cli.printing import EXIT_REFUSED, EXIT_USAGE, fail, note, say, show_json
 from hub.cli.targets import FileTarget, UpstreamTarget, parse_target, text_of
 
 Name = Annotated[str, typer.Argument(help="Name of the upstream.")]
@@ -110,12 +110,11 @@ def disable(name: Name, data: Data = None, json: Json = False) -> None:
 
 
 def refresh(name: Name, data: Data = None, json: Json = False) -> None:
-    """List an upstream anew now.
+    """List an upstream anew now; exit 1 when it does not work.
 
     Example: portico refresh orders
     """
-    status = _ask(name, "refresh", data, upstreams=True)
-    _show(status, describe(status), json=json)
+    _show_listed(_ask(name, "refresh", data, upstreams=True), json=json)
 
 
 def try_out(name: Name, data: Data = None, json: Json = False) -> None:
@@ -123,10 +122,7 @@ def try_out(name: Name, data: Data = None, json: Json = False) -> None:
 
     Example: portico test orders
     """
-    status = _ask(name, "test", data, upstreams=True)
-    _show(status, describe(status), json=json)
-    if status["state"] != "live":
-        raise typer.Exit(EXIT_ERROR)
+    _show_listed(_ask(name, "test", data, upstreams=True), json=json)
 
 
 def logs(name: Name, data: Data = None, json: Json = False) -> None:
@@ -159,6 +155,16 @@ def _show(answer: Any, sentence: str, *, json: bool) -> None:
         show_json(answer)
     else:
         say(sentence)
+
+
+def _show_listed(status: Any, *, json: bool) -> None:
+    """How an upstream is after it was to be listed. Ends the command where that did not work."""
+    works = status["state"] == "live"
+    if json or works:
+        _show(status, describe(status), json=json)
+    if not works:
+        reason = status.get("error") or f"it is {status['state']}"
+        fail(f"The upstream '{status['upstream']}' could not be listed: {reason}")
 
 
 def describe(status: Any) -> str:

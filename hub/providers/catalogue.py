@@ -80,15 +80,19 @@ class Catalogue:
         after = self._after(admitted.params.get("cursor"), bound)
         page = self._page(server, view, kind, after)
         states = encode(states_for(server, view, admitted.tenant.statuses))
-        if page.last is not None:
-            token = self._sealer.seal(page.last.encode(), purpose=_PURPOSE, associated=bound)
-            cursor = b',"nextCursor":%b' % encode(token)
-            return Result(_body(kind, page, states, cursor))
         shown = page.shown.get(states)
         if shown is None:
             page.shown.clear()
-            shown = page.shown[states] = Result(_body(kind, page, states), forms={})
+            body = _body(kind, page, states, self._cursor(page, bound))
+            shown = page.shown[states] = Result(body, forms={})
         return shown
+
+    def _cursor(self, page: Page, bound: bytes) -> bytes:
+        """Where the next page begins; holds as long as our keys do, and is nobody's own."""
+        if page.last is None:
+            return b""
+        token = self._sealer.seal(page.last.encode(), purpose=_PURPOSE, associated=bound)
+        return b',"nextCursor":%b' % encode(token)
 
     def _after(self, cursor: Raw | None, bound: bytes) -> str | None:
         if cursor is None or cursor == NULL:
@@ -111,7 +115,7 @@ class Catalogue:
         return page
 
 
-def _body(kind: Kind, page: Page, states: bytes, cursor: bytes = b"") -> Raw:
+def _body(kind: Kind, page: Page, states: bytes, cursor: bytes) -> Raw:
     parts = (_MEMBERS[kind], page.items, cursor, _META, states)
     return Raw(b'{"%b":%b%b,"_meta":{%b:%b}}' % parts)
 

@@ -10,7 +10,16 @@ import pytest
 from mcp.shared.exceptions import MCPError
 
 from tests.peers.clients import ERAS, Era, connected, text_of
-from tests.peers.crossing import MODERN, Answers, Crossing, crossing, over_sse, over_stdio
+from tests.peers.crossing import (
+    ANSWERED,
+    MODERN,
+    Answers,
+    Crossing,
+    asked_in_every_way,
+    crossing,
+    over_sse,
+    over_stdio,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -28,15 +37,7 @@ async def test_every_kind_of_question_reaches_the_caller_and_its_answer_the_upst
 ) -> None:
     answers = Answers()
     async with connected(crossed.url(server), era, **answers.options) as client:
-        assert text_of(await client.call_tool("colour", {})) == "accept:blue"
-        assert text_of(await client.call_tool("model", {"prompt": "Say."})) == "a word"
-        assert text_of(await client.call_tool("places", {})) == "file:///home"
-        prompt = await client.get_prompt("advice", {})
-        assert prompt.messages[0].content == types.TextContent(
-            type="text", text="Paint it accept:blue."
-        )
-        read = await client.read_resource("ask://colour/hall")
-        assert read.contents[0].model_dump()["text"] == "accept:blue"
+        assert await asked_in_every_way(client) == ANSWERED
     assert [getattr(asked, "message", None) for asked in answers.asked] == [
         "Which colour?",
         None,

@@ -11,10 +11,12 @@ import pytest
 
 from tests.peers.clients import ERAS, Era, connected, text_of
 from tests.peers.crossing import (
+    ANSWERED,
     LEGACY,
     Answers,
     Crossing,
     Raw,
+    asked_in_every_way,
     crossing,
     is_stale,
     over_sse,
@@ -22,7 +24,6 @@ from tests.peers.crossing import (
     retry_of,
     said,
 )
-from tests.peers.portico import portico
 
 pytestmark = pytest.mark.anyio
 
@@ -33,12 +34,6 @@ async def crossed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cro
         yield running
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(trust_env=False, timeout=20) as client:
-        yield client
-
-
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize("server", LEGACY)
 async def test_every_kind_of_question_reaches_the_caller_and_its_answer_the_upstream(
@@ -46,15 +41,7 @@ async def test_every_kind_of_question_reaches_the_caller_and_its_answer_the_upst
 ) -> None:
     answers = Answers()
     async with connected(crossed.url(server), era, **answers.options) as client:
-        assert text_of(await client.call_tool("colour", {})) == "accept:blue"
-        assert text_of(await client.call_tool("model", {"prompt": "Say."})) == "a word"
-        assert text_of(await client.call_tool("places", {})) == "file:///home"
-        prompt = await client.get_prompt("advice", {})
-        assert prompt.messages[0].content == types.TextContent(
-            type="text", text="Paint it accept:blue."
-        )
-        read = await client.read_resource("ask://colour/hall")
-        assert read.contents[0].model_dump()["text"] == "accept:blue"
+        assert await asked_in_every_way(client) == ANSWERED
     assert len(answers.asked) == 5
 
 
@@ -287,11 +274,7 @@ async def test_nobody_else_can_resume_and_a_revoked_key_ends_what_it_parked(
     tmp_path_factory: pytest.TempPathFactory, http: httpx2.AsyncClient
 ) -> None:
     async with crossing(tmp_path_factory.mktemp("keys") / "data", "legacy") as crossed:
-        data = crossed.portico.data
-        made = [
-            await portico("key", "create", "--principal", name, data=data)
-            for name in ("ann", "ann", "bob")
-        ]
+        made = await crossed.keys("ann", "ann", "bob")
         ann, other_key, bob = (Raw(http, crossed.url("legacy"), one["key"]) for one in made)
         first = await ann.call("watched", {"name": "revoked"})
         good = retry_of(first)
@@ -322,13 +305,12 @@ async def test_a_grant_that_is_withdrawn_ends_what_it_allowed(
     tmp_path_factory: pytest.TempPathFactory, http: httpx2.AsyncClient
 ) -> None:
     async with crossing(tmp_path_factory.mktemp("grants") / "data", "legacy") as crossed:
-        data = crossed.portico.data
-        made = await portico("key", "create", "--principal", "carl", data=data)
+        (key,) = await crossed.keys("carl")
         admin = {"Authorization": f"Bearer {crossed.portico.admin_key}"}
         grant = {"principal": "carl", "virtual_server": "legacy"}
         given = await http.post(f"{crossed.portico.origin}/api/grants", json=grant, headers=admin)
         assert given.status_code in (200, 201), given.text
-        carl = Raw(http, crossed.url("legacy"), made["key"])
+        carl = Raw(http, crossed.url("legacy"), key["key"])
         first = await carl.call("watched", {"name": "ungranted"})
         assert "requestState" in first["result"]
         name = given.json()["name"]

@@ -20,7 +20,6 @@ from tests.peers.crossing import (
     retry_of,
     said,
 )
-from tests.peers.portico import portico
 from tests.peers.tiny_hub import TinyHub, text_result, tiny_hub
 
 pytestmark = pytest.mark.anyio
@@ -36,12 +35,6 @@ async def crossed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cro
 async def hub(tmp_path: Path) -> AsyncIterator[TinyHub]:
     async with tiny_hub(tmp_path, anonymous=True) as running:
         yield running
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(trust_env=False, timeout=20) as client:
-        yield client
 
 
 def story_retry(answer: dict[str, Any]) -> dict[str, Any]:
@@ -87,12 +80,13 @@ async def test_every_request_that_may_be_asked_back_has_its_state_sealed(
     assert said(await caller.send(method, {**params, **retry_of(first)})) == "enough"
 
 
-async def test_an_upstreams_state_leaves_sealed_and_goes_back_as_it_came(hub: TinyHub) -> None:
-    async with httpx2.AsyncClient(trust_env=False) as http:
-        caller = Raw(http, hub.url)
-        first = await caller.call("ask")
-        assert "round-1" not in first["result"]["requestState"]
-        assert said(await caller.call("ask", **retry_of(first))) == "accept:blue"
+async def test_an_upstreams_state_leaves_sealed_and_goes_back_as_it_came(
+    hub: TinyHub, http: httpx2.AsyncClient
+) -> None:
+    caller = Raw(http, hub.url)
+    first = await caller.call("ask")
+    assert "round-1" not in first["result"]["requestState"]
+    assert said(await caller.call("ask", **retry_of(first))) == "accept:blue"
     assert hub.seen.params[0] == {"name": raw("ask"), "arguments": raw({})}
     assert bytes(hub.seen.params[1]["requestState"]) == b'"round-1"'
     assert hub.seen.params[1].keys() == {"name", "arguments", "requestState", "inputResponses"}
@@ -149,10 +143,7 @@ async def test_a_state_opens_for_its_own_caller_and_request_only(
     tmp_path_factory: pytest.TempPathFactory, http: httpx2.AsyncClient
 ) -> None:
     async with crossing(tmp_path_factory.mktemp("principals") / "data", "modern") as crossed:
-        made = [
-            await portico("key", "create", "--principal", name, data=crossed.portico.data)
-            for name in ("ann", "ann", "bob")
-        ]
+        made = await crossed.keys("ann", "ann", "bob")
         ann, other_key, bob = (Raw(http, crossed.url("modern"), one["key"]) for one in made)
         arguments = {"chapters": 1}
         good = story_retry(await ann.call("story", arguments))

@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,33 @@ async def test_upstreams_are_added_disabled_enabled_and_removed(hub: Portico) ->
         assert removed.returncode == 0
     status = await portico("list", data=hub.data)
     assert "other" not in {upstream["upstream"] for upstream in status["upstreams"]}
+
+
+@pytest.mark.parametrize("verb", ["refresh", "test"])
+async def test_an_upstream_that_cannot_be_listed_is_an_error_that_says_why(
+    hub: Portico, free_port: Callable[[], int], verb: str
+) -> None:
+    dead = f"http://127.0.0.1:{free_port()}/mcp"
+    await portico("add", "--json", "--name", "dead", dead, data=hub.data)
+    for options in ((), ("--json",)):
+        done = await outcome(verb, "dead", "--data", str(hub.data), *options)
+        assert done.returncode == 1
+        said = done.stderr.decode()
+        assert said.startswith("portico: The upstream 'dead' could not be listed: ")
+        if options:
+            status = json.loads(done.stdout)
+            assert (status["upstream"], status["state"]) == ("dead", "down")
+            assert status["error"]
+            assert status["error"] in said
+        else:
+            assert done.stdout == b""
+    await portico("disable", "dead", data=hub.data)
+    disabled = await outcome(verb, "dead", "--data", str(hub.data))
+    assert (disabled.returncode, disabled.stdout) == (1, b"")
+    assert "it is disabled" in disabled.stderr.decode()
+    states = {one["upstream"]: one for one in (await portico("list", data=hub.data))["upstreams"]}
+    (living,) = states.keys() - {"dead"}
+    assert (await portico(verb, living, data=hub.data))["state"] == "live"
 
 
 async def test_adding_one_never_replaces_another(tmp_path: Path) -> None:

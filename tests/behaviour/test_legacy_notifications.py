@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx2
+import psutil
 import pytest
 
 from tests.peers import raw_stdio
@@ -115,6 +116,9 @@ class Caller:
             body["id"] = request_id
         return await self._http.post(self._url, json=body)
 
+    async def end(self) -> None:
+        assert (await self._http.delete(self._url)).status_code == 204
+
     async def work(self, tool: str = "work") -> None:
         params = {"name": tool, "arguments": {"name": self.name}}
         answer = await self.post("tools/call", params, request_id=1)
@@ -178,6 +182,75 @@ async def test_changed_roots_are_told_to_the_callers_own_child(tmp_path: Path) -
                 await anyio.lowlevel.checkpoint()
         await other.work("pid")
         assert told() == 1
+
+
+async def test_a_session_that_is_ended_is_ended_upstream(
+    script: Upstream, upstream: RawServer, tmp_path: Path
+) -> None:
+    async with (
+        hub_of(tmp_path / "data", f'{{url: "{upstream.url}"}}') as hub,
+        Caller(hub, "a") as one,
+        Caller(hub, "b") as other,
+    ):
+        await one.work()
+        await other.work()
+        await one.end()
+        with anyio.fail_after(5):
+            await upstream.until(lambda: script.callers["a"] not in script.sessions)
+        assert script.callers["b"] in script.sessions
+        await other.work()
+
+
+async def test_a_client_whose_event_stream_ends_is_gone_upstream(
+    script: Upstream, upstream: RawServer, tmp_path: Path
+) -> None:
+    async with (
+        hub_of(tmp_path / "data", f'{{url: "{upstream.url}"}}') as hub,
+        httpx2.AsyncClient(base_url=hub.origin, trust_env=False, timeout=10) as http,
+    ):
+        async with http.stream("GET", "/v/one/sse") as response:
+            lines = (line[6:] async for line in response.aiter_lines() if line.startswith("data: "))
+            endpoint = await anext(lines)
+            shake = {
+                "protocolVersion": "2024-11-05",
+                "capabilities": {"roots": {}},
+                "clientInfo": {"name": "test", "version": "1"},
+            }
+            params = {"name": "work", "arguments": {"name": "a"}}
+            for method, sent in (("initialize", shake), ("tools/call", params)):
+                message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": sent}
+                await http.post(endpoint, json=message)
+                assert "result" in json.loads(await anext(lines))
+            assert script.callers["a"] in script.sessions
+        with anyio.fail_after(5):
+            await upstream.until(lambda: script.callers["a"] not in script.sessions)
+
+
+async def test_the_child_of_a_session_that_is_ended_stops(tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    command = json.dumps(list(raw_stdio.command("--discover", "error", "--seen", str(seen))))
+
+    def children(hub: Portico) -> int:
+        found = 0
+        for child in psutil.Process(hub.process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it has stopped meanwhile
+                found += any("raw_stdio" in word for word in child.cmdline())
+        return found
+
+    async with (
+        hub_of(tmp_path / "data", f"{{command: {command}}}") as hub,
+        Caller(hub, "a") as one,
+        Caller(hub, "b") as other,
+    ):
+        await one.work("pid")
+        before = children(hub)
+        await other.work("pid")
+        assert children(hub) == before + 1
+        await other.end()
+        with anyio.fail_after(10):
+            while children(hub) > before:  # noqa: ASYNC110 -- stopping is not announced
+                await anyio.sleep(0.01)
+        await one.work("pid")
 
 
 async def test_a_settled_elicitation_is_told_to_the_session_that_was_asked(

@@ -18,7 +18,7 @@ from hub.pipeline import Admitted
 from hub.surfaces.mcp.surface import McpSurface
 from mcp_wire.jsonrpc import raw
 from tests.peers.clients import connected, text_of
-from tests.peers.tiny_hub import TinyHub, serving, text_result, tiny_hub
+from tests.peers.tiny_hub import TinyHub, exchanged, serving, text_result, tiny_hub
 
 pytestmark = pytest.mark.anyio
 
@@ -30,12 +30,6 @@ LAST = "Last-Event-ID"
 async def hub(tmp_path: Path) -> AsyncIterator[TinyHub]:
     async with tiny_hub(tmp_path, anonymous=True, heartbeat_s=0.2) as running:
         yield running
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(trust_env=False, timeout=5) as client:
-        yield client
 
 
 class Frames:
@@ -55,6 +49,14 @@ class Frames:
                     event[name] = value.removeprefix(" ")
                 elif event:
                     return event
+        raise EOFError
+
+    async def comment(self) -> None:
+        """Wait for a sign of life: from then on the server watches for its client's hanging up."""
+        with anyio.fail_after(5):
+            async for line in self._lines:
+                if line.startswith(":"):
+                    return
         raise EOFError
 
     async def rest(self) -> list[dict[str, str]]:
@@ -121,6 +123,11 @@ def script(hub: TinyHub, *events: Event, name: str = "hang") -> None:
         yield text_result("at last")
 
     hub.scripted.scripts[name] = told
+
+
+async def heard(hub: TinyHub) -> None:
+    """Until the server has seen what was done before this: it answers on another connection."""
+    assert b" 404 " in await exchanged(hub, "GET", "/no/such/path", {})
 
 
 STEP = Progress({"progress": raw(1)})
@@ -207,7 +214,8 @@ async def test_the_answer_of_a_call_whose_client_left_waits_for_it(
     script(hub, STEP)
     async with caller.calling("hang") as frames:
         primer = await frames.next()
-    await anyio.sleep(0.1)  # the server hears of it
+        await frames.comment()
+    await heard(hub)
     hub.seen.event("release").set()
     with anyio.fail_after(5):
         while len(hub.seen.entries) < 2:
@@ -314,7 +322,8 @@ async def test_a_question_stays_open_while_its_callers_stream_is_broken(
     async with caller.calling("ask") as frames:
         primer = await frames.next()
         assert message_in(await frames.next())["method"] == "elicitation/create"
-    await anyio.sleep(0.1)  # the server hears of it
+        await frames.comment()
+    await heard(hub)
     async with caller.resuming(primer["id"]) as frames:
         question = message_in(await frames.next())
         result = {"action": "accept", "content": {"colour": "red"}}

@@ -1,5 +1,6 @@
 """Desired state as administrators meet it: plan, apply, export, single objects, keys."""
 
+import json
 import stat
 from collections.abc import AsyncIterator, Mapping, Set
 from datetime import UTC, datetime, timedelta
@@ -455,6 +456,34 @@ async def test_literal_values_are_hidden_and_survive_being_put_back(portico: Por
     assert kept == {**headers, "X-Region": "us"}
     with pytest.raises(ConfigurationError, match="no hidden value to keep"):
         await portico.ask("upstreams.put", **given, headers={"Y": "(hidden)"})
+
+
+async def test_arguments_of_commands_are_for_those_who_may_read_values(portico: Portico) -> None:
+    command = ["npx", "server", "--token", "hunter2"]
+    text = BASE.replace("[npx, server]", json.dumps(command))
+    await portico.apply(text)
+    await portico.ask("upstreams.put", name="own", command=command)
+    await portico.ask("upstreams.put", name="bare", command=["server"])
+    for by, arguments in ((None, command[1:]), (TENANT_ADMIN, command[1:]), (VIEWER, ["(hidden)"])):
+        listed = (await portico.ask("upstreams.list", by=by)).upstreams
+        shown = {one.name: one.command and list(one.command) for one in listed}
+        assert shown.pop("orders") is None
+        assert shown.pop("bare") == ["server"]
+        assert shown == {name: ["npx", *arguments] for name in ("files", "own")}
+        found = await portico.ask("upstreams.get", by=by, name="own")
+        assert list(found.command) == ["npx", *arguments]
+    changed = await portico.plan(text.replace("hunter2", "hunter3"), by=VIEWER)
+    assert b"hunter" not in encoded(changed)
+    (field,) = changed.changes[0].fields
+    assert (field.path, field.after) == ("command", ["npx", "(hidden)"])
+
+    hidden: dict[str, Any] = {"name": "own", "command": ["npx", "(hidden)"], "max_children": 2}
+    await portico.ask("upstreams.put", **hidden)
+    (own,) = [one for one in (await portico.desired()).upstreams if one.name == "own"]
+    assert (list(own.command), own.max_children) == (command, 2)
+    for wrong in (["other", "(hidden)"], ["npx", "server", "(hidden)"]):
+        with pytest.raises(ConfigurationError, match="no hidden arguments to keep"):
+            await portico.ask("upstreams.put", **{**hidden, "command": wrong})
 
 
 async def test_a_plan_shows_no_secret(portico: Portico) -> None:

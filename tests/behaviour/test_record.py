@@ -257,10 +257,47 @@ async def test_aggregates_are_recorded_in_time(tmp_path: Path) -> None:
                 await found.aclose()  # type: ignore[attr-defined]  # an async generator
 
 
+async def test_what_was_counted_when_it_is_stopped_is_recorded_all_the_same(tmp_path: Path) -> None:
+    """The store takes the first aggregate, and is slow with it, when the record is to end."""
+    asked = anyio.Event()
+
+    async def store(_: Sequence[ChainLine]) -> None:
+        if not asked.is_set() and recorder.head and recorder.head.sequence > 1:
+            asked.set()
+            await anyio.sleep_forever()
+
+    settings = RecorderSettings(aggregate_s=0.01, level="stored")
+    async with recorder_in(tmp_path, settings=settings, store=store).running() as recorder:
+        for number in range(3):
+            recorder.refused_before_identify(f"192.0.2.{number}", "bad_json")
+        with anyio.fail_after(5):
+            await asked.wait()
+    found = [each.entry for each in search(tmp_path / "record", Filters(outcome="aggregate"))]
+    assert sorted((one.peer, one.count) for one in found) == [
+        (f"192.0.2.{number}", 1) for number in range(3)
+    ]
+
+
 async def _count_refusals(recorder: Recorder) -> None:
     while True:
         recorder.refused_before_identify("192.0.2.1", "bad_json")
         await anyio.lowlevel.checkpoint()
+
+
+async def test_what_could_not_be_synced_is_owed_until_it_is(tmp_path: Path) -> None:
+    async with recorder_in(tmp_path, settings=SMALL).running() as recorder:
+        await recorder.checkpoint()
+        await keep(recorder, *(f"call-{number}" for number in range(30)))
+        (writer,) = writers(tmp_path / "record")
+        assert len(segments(tmp_path / "record", writer)) > 1
+        own, aside = tmp_path / "record" / writer, tmp_path / "aside"
+        own.rename(aside)
+        for _ in range(2):
+            with pytest.raises(RecordUnavailable, match="may not have reached the disk"):
+                await recorder.checkpoint()
+        aside.rename(own)
+        assert await recorder.checkpoint() is not None
+    assert verified(tmp_path).intact
 
 
 async def test_digests_are_keyed_by_tenant_and_survive_a_restart(tmp_path: Path) -> None:

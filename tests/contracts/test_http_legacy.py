@@ -8,7 +8,7 @@ import pytest
 from msgspec import Raw
 
 from connectors.outcome import Ask, Failure, Log, Pause, Result, Withdrawn
-from connectors.protocol import Change, Credential
+from connectors.protocol import Change, Conversing, Credential
 from mcp_wire.jsonrpc import raw as json_raw
 from tests.contracts.connector_suite import ASKABLE
 from tests.contracts.http_harness import LEGACY, MODERN, connected
@@ -79,6 +79,31 @@ async def test_what_callers_must_not_share_they_do_not_share() -> None:
         await harness.end(harness.tool("any"))
         used = [sent.header("mcp-session-id") for sent in raw.of("tools/call")]
         assert used == [f"session-{number}" for number in (2, 3, 4, 5, 2, 3, 6, 7)]
+
+
+async def test_a_caller_that_has_left_takes_along_what_rests_and_nothing_in_flight() -> None:
+    goes_on = anyio.Event()
+
+    async def waits(received: Received, wire: Wire) -> None:
+        if received.json["params"]["name"] == "slow":
+            await goes_on.wait()
+        await answer(received, wire)
+
+    script = LegacyScript({"tools/call": waits})
+    async with raw_server(script) as raw, connected(raw.url) as harness:
+        assert isinstance(harness.connector, Conversing)
+        for affinity in ("a", "b"):
+            await harness.end(harness.tool("any", affinity=affinity))
+        ann, bob = [sent.header("mcp-session-id") for sent in raw.of("tools/call")]
+        async with anyio.create_task_group() as group:
+            group.start_soon(harness.end, harness.tool("slow", affinity="b"))
+            with anyio.fail_after(5):
+                await raw.until(lambda: len(raw.of("tools/call")) == 3)
+                for affinity in ("", "a", "b"):
+                    harness.connector.left(affinity)
+                await raw.until(lambda: ann not in script.sessions)
+            assert bob in script.sessions
+            goes_on.set()
 
 
 @pytest.mark.parametrize("status", [404, 400])

@@ -43,6 +43,10 @@ async def leave(received: Received, wire: Wire) -> None:
     await wire.abort()
 
 
+async def say_nothing(received: Received, wire: Wire) -> None:
+    await wire.client_left()
+
+
 async def echo(received: Received, wire: Wire) -> None:
     await wire.result(b'{"content":[]}')
 
@@ -184,6 +188,29 @@ async def test_a_session_that_only_showed_the_other_era_is_ended_again() -> None
         assert len(raw.of("tools/call")) == 5
         assert [request.method for request in raw.requests].count("DELETE") == 1
         assert (legacy.opened, len(legacy.sessions)) == (2, 1)
+
+
+async def test_nobody_waits_longer_than_their_call_may_take_to_learn_of_the_other_era() -> None:
+    modern = ModernScript({"tools/call": echo, "initialize": say_nothing})
+    async with raw_server(modern) as raw, connected(raw.url, LEGACY) as harness:
+        await harness.connector.open()
+        with anyio.fail_after(5):
+            end = await harness.end(harness.tool("any", timeout_s=0.2))
+        assert isinstance(end, Result)
+        assert raw.of("tools/call")[0].header("mcp-protocol-version") == MODERN
+        await harness.end(harness.tool("any"))
+        assert len(raw.of("initialize")) == 1
+
+
+@pytest.mark.parametrize("transport", ["auto", "sse"])
+async def test_nobody_waits_longer_than_their_call_may_take_for_an_upstream_to_open(
+    transport: str,
+) -> None:
+    async with raw_server(say_nothing) as raw, connected(raw.url, transport=transport) as harness:
+        with anyio.fail_after(5):
+            end = await harness.end(harness.tool("any", timeout_s=0.2))
+        assert isinstance(end, Failure)
+        assert (end.kind, end.message) == ("unreachable", "The upstream was not opened in time.")
 
 
 @pytest.mark.parametrize("code", [200, 400, 404, 405, 410])

@@ -23,7 +23,8 @@ from tests.peers.asking_server import (
     asking_sse_server,
     command,
 )
-from tests.peers.portico import PORTICO, Portico, running_portico
+from tests.peers.clients import text_of
+from tests.peers.portico import PORTICO, Portico, portico, running_portico
 
 REVISION = "2026-07-28"
 CAPABILITIES: dict[str, Any] = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
@@ -71,6 +72,13 @@ class Crossing(Struct, frozen=True):
     def url(self, server: str) -> str:
         return f"{self.portico.origin}/v/{server}/mcp"
 
+    async def keys(self, *principals: str) -> list[dict[str, Any]]:
+        """A new key for each of these."""
+        return [
+            await portico("key", "create", "--principal", name, data=self.portico.data)
+            for name in principals
+        ]
+
     def entries(self, operation: str = "tools/call") -> list[Entry]:
         """The record's entries for a method, oldest first."""
         found = [item.entry for item in tail(self.portico.data / "record", 10_000)]
@@ -94,6 +102,22 @@ async def crossing(data: Path, *upstreams: str, **settings: float) -> AsyncItera
         urls = {"legacy": legacy.url, "modern": modern.url, "legacy-sse": sse.url}
         async with running_portico(data, config=config(urls, upstreams, **settings)) as portico:
             yield Crossing(portico, seen_legacy, seen_modern)
+
+
+ANSWERED = ["accept:blue", "a word", "file:///home", "Paint it accept:blue.", "accept:blue"]
+
+
+async def asked_in_every_way(client: Client) -> list[str]:
+    """What requests that ask their caller in every way end with: ``ANSWERED`` by ``Answers``."""
+    called = [
+        await client.call_tool("colour", {}),
+        await client.call_tool("model", {"prompt": "Say."}),
+        await client.call_tool("places", {}),
+    ]
+    prompt = await client.get_prompt("advice", {})
+    read = await client.read_resource("ask://colour/hall")
+    told = prompt.messages[0].content.model_dump()
+    return [*map(text_of, called), told["text"], read.contents[0].model_dump()["text"]]
 
 
 class Answers:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from msgspec import Raw, Struct
 
+from hub.cache import MAX_FORMS
 from hub.domain.outcome import Failure, Refusal, Result
 from hub.passage import Passage
 from hub.pipeline import Admitted, Pipeline, Running, unkept
@@ -249,6 +250,8 @@ class Answering:
         if form is None:
             shown = self._shown(asked, result, _PLACE, public)
             before, _, behind = shown.rpartition(_PLACE.encode())
+            if len(forms) >= MAX_FORMS:
+                forms.clear()
             form = forms[key] = before, behind
         before, behind = form
         shown = b"%b%b%b" % (before, asked.call.id.encode("ascii"), behind)

@@ -145,7 +145,10 @@ class Channel:
         if self._feed is not None:
             self._feed.close()
         self._machinery.legacy.decline_all(self._live)
-        self._machinery.given.sessions.end(self._nonce)
+        if self._session is not None:
+            self._machinery.legacy.end(self._session)
+        else:
+            self._machinery.given.sessions.end(self._nonce)
 
     def _take(self, message: Inbound, batch: "_Batch | None" = None) -> None:
         """Do what a message asks for; its answer, if one is owed, comes on the channel."""

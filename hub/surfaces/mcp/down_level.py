@@ -1,6 +1,6 @@
 """What legacy revisions do not know yet, taken out of what goes to their callers (mcp.md row 19).
 
-Pure but for what it remembers. Unknown members are tolerated by every client and stay; unknown kinds of content are not, so
+Pure. Unknown members are tolerated by every client and stay; unknown kinds of content are not, so
 that those younger than the caller become text. What cannot be read is left as it is.
 
 Source: the change logs of 2025-03-26 (audio), 2025-06-18 (resource links, structured content, titles,
@@ -28,20 +28,16 @@ _LISTS: Final[Mapping[str, str]] = {
     "resources/templates/list": "resourceTemplates",
     "prompts/list": "prompts",
 }
-MAX_KNOWN: Final = 32
-MAX_KNOWN_BYTES: Final = 256 * 1024
-"""How many lists of tools are known to be fit for every legacy client, and how large they may be."""
-_fit: Final[dict[int, Raw]] = {}
-"""By size, as comparing is cheaper than hashing."""
 _NOTHING: Final = Raw(b"[]")
 _Edit = Callable[[dict[str, Raw], str], bool]
 """Changes the members of an object for a revision; whether anything changed."""
 
 
 def result_for(body: Raw, method: str, revision: str) -> Raw:
-    """A result as a caller of a legacy revision understands it; the very same when nothing is new to it.
+    """A result as a caller of a legacy revision understands it.
 
-    ``body`` is the result's object, ``method`` the one it answers.
+    ``body`` is the result's object, ``method`` the one it answers. Where nothing in it is new to
+    the caller, it is the very same.
     """
     if at_least(revision, ICONS_SINCE):
         return body
@@ -52,18 +48,11 @@ def result_for(body: Raw, method: str, revision: str) -> Raw:
 
 
 def with_object_schemas(body: Raw) -> Raw:
-    """A list of tools without output schemas that are no objects, which no legacy client reads (row 18).
+    """A list of tools without the output schemas that no legacy client reads (row 18).
 
-    The same lists come again and again: those that were found to be fit are known by their bytes.
+    Those are the ones that describe no object.
     """
-    if _fit.get(len(body)) == body:
-        return body
-    edited = _edited(body, "", lambda members, _: _replace(members, "tools", _schemas_of, ""))
-    if edited is body and len(body) <= MAX_KNOWN_BYTES:
-        if len(_fit) >= MAX_KNOWN:
-            _fit.clear()
-        _fit[len(body)] = body.copy()
-    return edited
+    return _edited(body, "", lambda members, _: _replace(members, "tools", _schemas_of, ""))
 
 
 def drop_structured(members: dict[str, Raw]) -> bool:
@@ -226,7 +215,7 @@ def _block(value: Raw, revision: str) -> Raw:
 
 
 def _content(members: dict[str, Raw], revision: str) -> bool:
-    """A block of a kind that is younger than the caller becomes text, with all it says about itself."""
+    """A block of a kind that is younger than the caller becomes text, and says what it was."""
     kind = string_of(members.get("type"))
     if kind == "resource_link":
         if at_least(revision, LINKS_SINCE):

@@ -173,7 +173,7 @@ class LegacyHttp:
             return
         session, _ = self._session_of(arrival)
         self._own(session, arrival)
-        self._given.sessions.end(session.nonce)
+        self._requests.end(session)
         await arrival.respond(204)
 
     def session_of(

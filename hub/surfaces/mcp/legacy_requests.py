@@ -56,6 +56,8 @@ class LegacyRequests:
         self._server_info = server_info
         self._tasks = given.tasks
         self._roots_changed = given.roots_changed
+        self._sessions = given.sessions
+        self._session_left = given.session_left
 
     def handshake(self, message: Inbound) -> Handshake:
         """The revision and protocol capabilities of an ``initialize`` request. Raises Malformed."""
@@ -162,6 +164,11 @@ class LegacyRequests:
         """Answer every open question of a client that has gone."""
         for take in list(live.asks.values()):
             self._tasks.start_soon(take, Message(error=_HUNG_UP))
+
+    def end(self, session: Session) -> None:
+        """End a session for good; upstreams end what they keep for it."""
+        self._sessions.end(session.nonce)
+        self._session_left(session.tenant, session.principal, session.nonce)
 
     def pong(self, message: Inbound) -> bytes:
         """The answer to ``ping``, which is no call."""
