@@ -1,7 +1,8 @@
 """The requests that callers send: whole HTTP messages, made before anything is measured.
 
-A load generator puts a fresh id of eight digits in the place of :data:`ID` each time; the length
-stays the same, so that nothing else has to change.
+A load generator puts a fresh id of eight digits in the place of :data:`ID` each time, and a generator
+of streams the same number for the progress token; the length stays the same, so that nothing else has
+to change.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from bench.upstream import JSON_TOOL, STREAM_TOOL
+from bench.upstream import CHUNKS_TOOL, JSON_TOOL, STREAM_TOOL
 from bench.variants import Variant
-from mcp_wire.codes import META_CLIENT_CAPABILITIES, META_REVISION
+from mcp_wire.codes import META_CLIENT_CAPABILITIES, META_PROGRESS, META_REVISION
 from mcp_wire.headers import METHOD_HEADER, NAME_HEADER, REVISION_HEADER, SESSION_HEADER
 from mcp_wire.jsonrpc import encode
 
@@ -30,11 +31,20 @@ def params_of(variant: Variant) -> dict[str, Any]:
     """The parameters of its requests, envelope included."""
     params: dict[str, Any] = {}
     if variant.method == "tools/call":
-        name = STREAM_TOOL if variant.streamed else JSON_TOOL
-        params = {"name": name, "arguments": {"text": text_of(variant)}}
+        params = {"name": _tool_of(variant), "arguments": {"text": text_of(variant)}}
+    meta: dict[str, Any] = {}
+    if variant.chunks:
+        params["arguments"] |= {"chunks": variant.chunks, "pause_ms": variant.pause_ms}
+        meta[META_PROGRESS] = int(ID)
     if variant.era == "modern":
-        params["_meta"] = {META_REVISION: variant.revision, META_CLIENT_CAPABILITIES: {}}
-    return params
+        meta |= {META_REVISION: variant.revision, META_CLIENT_CAPABILITIES: {}}
+    return {**params, "_meta": meta} if meta else params
+
+
+def _tool_of(variant: Variant) -> str:
+    if variant.chunks:
+        return CHUNKS_TOOL
+    return STREAM_TOOL if variant.streamed else JSON_TOOL
 
 
 def headers_of(variant: Variant, session: str | None) -> dict[str, str]:
@@ -47,7 +57,7 @@ def headers_of(variant: Variant, session: str | None) -> dict[str, str]:
     if variant.era == "modern":
         headers[METHOD_HEADER] = variant.method
         if variant.method == "tools/call":
-            headers[NAME_HEADER] = str(params_of(variant)["name"])
+            headers[NAME_HEADER] = _tool_of(variant)
     if session is not None:
         headers[SESSION_HEADER] = session
     return headers

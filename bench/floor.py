@@ -8,10 +8,22 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+from msgspec import Struct
+
 from bench.errors import NotStarted
 from bench.processes import Program, await_port, free_port, module, running
 
 FloorName = Literal["nginx", "null"]
+
+
+class Floor(Struct, frozen=True):
+    """A floor that runs."""
+
+    url: str
+    stream_url: str
+    """Where it passes on what comes as it comes."""
+    program: Program
+
 
 # Everything that is not forwarding is off: no log, no file for any body, no limit that ends a
 # connection during a run.
@@ -47,6 +59,13 @@ http {{
             proxy_set_header Connection "";
             proxy_set_header Host $http_host;
         }}
+        location /unbuffered/ {{
+            proxy_pass http://measured/;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $http_host;
+            proxy_buffering off;
+        }}
     }}
 }}
 """
@@ -65,8 +84,8 @@ def find_nginx() -> str | None:
 @contextmanager
 def running_floor(
     name: FloorName, upstream_url: str, *, core: int | None, directory: Path
-) -> Iterator[tuple[str, Program]]:
-    """Run the floor in front of the upstream: its URL and its processes.
+) -> Iterator[Floor]:
+    """Run the floor in front of the upstream.
 
     ``directory`` takes its configuration and logs. Raises NotStarted.
     """
@@ -75,7 +94,7 @@ def running_floor(
     if name == "null":
         command = module("bench.null_proxy", str(upstream.hostname), str(upstream.port))
         with running(command, core=core, log=log) as program:
-            yield program.ready["url"], program
+            yield Floor(program.ready["url"], program.ready["url"], program)
         return
     nginx = find_nginx()
     if nginx is None:
@@ -89,4 +108,5 @@ def running_floor(
     command = [nginx, "-p", str(directory), "-c", str(configuration), "-e", str(log)]
     with running(command, core=core, log=log, announces=False) as program:
         await_port(port)
-        yield f"http://127.0.0.1:{port}/mcp", program
+        address = f"http://127.0.0.1:{port}"
+        yield Floor(f"{address}/mcp", f"{address}/unbuffered/mcp", program)

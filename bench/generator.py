@@ -38,19 +38,24 @@ class Tally:
 
     def summary(self, elapsed_ns: int) -> dict[str, Any]:
         """The same members as the line of ``wrk.lua``."""
-        ordered = sorted(self.latencies_ns)
-
-        def percentile(share: float) -> int:
-            return ordered[min(len(ordered) - 1, int(len(ordered) * share))] // 1000
-
-        shares = {"p50_us": 0.5, "p90_us": 0.9, "p99_us": 0.99, "max_us": 1.0}
         return {
-            "requests": len(ordered),
+            "requests": len(self.latencies_ns),
             "duration_us": elapsed_ns // 1000,
             "bytes": self.received_bytes,
-            **{name: percentile(share) if ordered else 0 for name, share in shares.items()},
+            **percentiles(self.latencies_ns),
             "errors": self.errors,
         }
+
+
+def percentiles(times_ns: Sequence[int]) -> dict[str, int]:
+    """What a summary says of times, in microseconds; 0 where there were none."""
+    ordered = sorted(times_ns) or [0]
+    shares = {"p50_us": 0.5, "p90_us": 0.9, "p99_us": 0.99, "max_us": 1.0}
+    last = len(ordered) - 1
+    return {
+        name: ordered[min(last, int(len(ordered) * share))] // 1000
+        for name, share in shares.items()
+    }
 
 
 class _Caller(asyncio.Protocol):

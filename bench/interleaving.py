@@ -7,13 +7,13 @@ from typing import Final
 from msgspec import Struct
 
 from bench.errors import BenchError
-from bench.gateways import PLAIN, PORTICO, Gateway, Gateways
+from bench.gateways import DIRECT, PLAIN, PORTICO, Gateway, Gateways
 from bench.load import Generator, Load
 from bench.measure import Case, Run
 from bench.processes import Program
 from bench.variants import Variant
 
-_NULL_RUN_S: Final = 2
+_NULL_RUN_S: Final = 1
 
 
 class Plan(Struct, frozen=True):
@@ -33,9 +33,9 @@ class Measured(Struct, frozen=True):
     variant: Variant
     floor: str
     direct: Load
-    """The generator alone, without anything between it and the upstream."""
+    """The generator alone, without anything between it and the upstream, once."""
     runs: tuple[Run, ...]
-    """The floor's among them; as many of each gateway."""
+    """The floor's among them; as many of each gateway, and of none where a first event is timed."""
 
 
 class Bench:
@@ -46,7 +46,7 @@ class Bench:
         self._plan = plan
         self._gateways = gateways
         self._directory = directory
-        self._upstream = Gateway("direct", upstream.ready["url"], upstream)
+        self._upstream = Gateway(name=DIRECT, url=upstream.ready["url"], program=upstream)
 
     def measure(self, variant: Variant) -> Measured | None:
         """A variant through everything that could be measured throughout.
@@ -70,8 +70,7 @@ class Bench:
         return run.load
 
     def _interleaved(self, variant: Variant) -> list[Run]:
-        names = (self._plan.floor, PORTICO, PLAIN, *(self._plan.peers if variant.peers else ()))
-        cases = [case for name in names if (case := self._case(name, variant))]
+        cases = [case for name in self._names(variant) if (case := self._case(name, variant))]
         runs: list[Run] = []
         for repetition in range(self._plan.repetitions):
             start = repetition % max(len(cases), 1)
@@ -84,9 +83,18 @@ class Bench:
                     runs.append(run)
         return runs
 
+    def _names(self, variant: Variant) -> tuple[str, ...]:
+        return (
+            *((DIRECT,) if variant.first_event else ()),
+            self._plan.floor,
+            PORTICO,
+            *((PLAIN,) if variant.plain else ()),
+            *(self._plan.peers if variant.peers else ()),
+        )
+
     def _case(self, name: str, variant: Variant) -> Case | None:
         try:
-            gateway = self._gateways.get(name, variant.era)
+            gateway = self._upstream if name == DIRECT else self._gateways.get(name, variant)
             return Case(gateway, variant, self._upstream.url, self._directory)
         except BenchError as error:
             self._fail(f"{variant.name} through {name}: {error}")
@@ -99,7 +107,12 @@ class Bench:
             self._fail(str(error))
             return None
         where = f"{run.variant} through {run.gateway}"
-        _say(f"{where}: {run.cpu_us:.1f} us, {run.load.rate:.0f}/s, reach {run.reach:.3f}")
+        told = f"{run.cpu_us:.1f} us, {run.load.rate:.0f}/s, reach {run.reach:.3f}"
+        if run.load.chunks:
+            told += f", first event after {run.load.first_p50_us:.0f} us"
+        if run.spans:
+            told += f", {run.spans:.2f} spans"
+        _say(f"{where}: {told}")
         return run
 
     def _fail(self, failure: str) -> None:

@@ -1,4 +1,7 @@
-"""Driving load: ``wrk`` where it is installed, else our own generator once it proved itself."""
+"""Driving load: ``wrk`` where it is installed, else our own generator once it proved itself.
+
+Streams are read by a generator of our own in any case.
+"""
 
 import shutil
 import subprocess
@@ -27,10 +30,13 @@ class Errors(Struct, frozen=True):
     timeout: int = 0
     status: int = 0
     """Answers that were neither 2xx nor 3xx."""
+    incomplete: int = 0
+    """Streams with a chunk missing, twice, out of turn or another's, or without their result."""
 
     @property
     def total(self) -> int:
-        return self.connect + self.read + self.write + self.timeout + self.status
+        failed = self.connect + self.read + self.write + self.timeout
+        return failed + self.status + self.incomplete
 
 
 class Load(Struct, frozen=True):
@@ -45,6 +51,12 @@ class Load(Struct, frozen=True):
     p99_us: float
     max_us: float
     errors: Errors
+    chunks: int = 0
+    """Of complete streams."""
+    first_p50_us: float = 0.0
+    """To the first event of a stream."""
+    fault: str = ""
+    """The first thing that went wrong, where the generator tells."""
 
     @property
     def rate(self) -> float:
@@ -58,9 +70,19 @@ class Generator(Struct, frozen=True):
     name: GeneratorName
     core: int | None
 
-    def drive(self, url: str, requests: Path, *, connections: int, seconds: int) -> Load:
-        """Keep ``connections`` requests of the file under way for ``seconds``. Raises LoadFailed."""
-        command = self._command(url, requests, connections, seconds)
+    def drive(
+        self, url: str, requests: Path, *, connections: int, seconds: int, chunks: int = 0
+    ) -> Load:
+        """Keep ``connections`` requests of the file under way for ``seconds``.
+
+        With ``chunks`` each answer is a stream of as many before its result, which wrk cannot check;
+        our own generator does. Raises LoadFailed.
+        """
+        if chunks:
+            command = _own("bench.streams", url, requests, connections, seconds)
+            command += ["--chunks", str(chunks)]
+        else:
+            command = self._command(url, requests, connections, seconds)
         done = subprocess.run(
             pinned(command, self.core), cwd=ROOT, capture_output=True, check=False, encoding="utf-8"
         )
@@ -76,12 +98,16 @@ class Generator(Struct, frozen=True):
                 *("--connections", str(connections), "--duration", f"{seconds}s"),
                 *(url, "--", str(requests)),
             ]
-        address = urlsplit(url)
-        return module(
-            "bench.generator",
-            *(str(address.hostname), str(address.port), str(requests)),
-            *("--connections", str(connections), "--seconds", str(seconds)),
-        )
+        return _own("bench.generator", url, requests, connections, seconds)
+
+
+def _own(name: str, url: str, requests: Path, connections: int, seconds: int) -> list[str]:
+    address = urlsplit(url)
+    return module(
+        name,
+        *(str(address.hostname), str(address.port), str(requests)),
+        *("--connections", str(connections), "--seconds", str(seconds)),
+    )
 
 
 def choose() -> GeneratorName:

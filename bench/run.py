@@ -3,7 +3,7 @@
     .venv/bin/python bench/run.py --peers sdk,fastmcp-shared --repetitions 5 --seconds 2
 
 Exit status: 0 measured, 1 something could not be measured or must not be believed, 3 with ``--gate``
-when a ratio is over its limit by more than noise explains.
+when a figure is beyond its limit by more than noise explains.
 """
 
 import argparse
@@ -16,12 +16,13 @@ from typing import Final
 import msgspec
 
 from bench import floor, load, report
-from bench.document import write_section
-from bench.gateways import PEERS, PORTICO, Gateways
+from bench.document import PERFORMANCE, write_section
+from bench.gateways import PEERS, Gateways
 from bench.interleaving import Bench, Plan
+from bench.limits import verdicts
 from bench.load import Generator
 from bench.processes import Cores, module, running
-from bench.summary import Summary, is_over_the_gate, summarize
+from bench.summary import Summary, summarize
 from bench.variants import VARIANTS
 
 EXIT_UNSOUND: Final = 1
@@ -44,22 +45,24 @@ def main() -> int:
         log = directory / "upstream.log"
         with running(module("bench.upstream"), core=cores.load, log=log) as upstream:
             url = upstream.ready["url"]
-            with Gateways(url, core=cores.gateway, directory=directory) as gateways:
+            with Gateways(url, cores=cores, directory=directory) as gateways:
+                start = gateways.measured_start(given.starts) if given.starts else None
                 bench = Bench(plan, upstream, gateways, directory)
                 summaries = _measure(bench, given)
-                gateway = gateways.started(PORTICO)
     how = report.circumstances(plan, str(cores))
+    judged = verdicts(summaries, start)
     if not given.json:
-        sys.stdout.write(f"{report.table(summaries, absolute=True)}\n\n{how}\n")
-    if given.publish and not bench.failures and gateway is not None:
-        write_section("calls", report.calls_section(summaries, gateway, how))
+        shown = report.table(summaries, judged, absolute=True)
+        sys.stdout.write(f"{shown}\n\n{report.limits_table(judged)}\n\n{how}\n")
+    if given.publish and not bench.failures:
+        write_section("calls", report.calls_section(summaries, judged, how), given.publish)
         if given.peers:
-            write_section("peers", report.peers_section(summaries, how))
+            write_section("peers", report.peers_section(summaries, how), given.publish)
     for failure in bench.failures:
         sys.stderr.write(f"FAILED: {failure}\n")
     if bench.failures:
         return EXIT_UNSOUND
-    return EXIT_OVER if given.gate and any(map(is_over_the_gate, summaries)) else 0
+    return EXIT_OVER if given.gate and any(one.is_past_the_gate for one in judged) else 0
 
 
 def _measure(bench: Bench, given: argparse.Namespace) -> list[Summary]:
@@ -84,12 +87,20 @@ def _arguments() -> argparse.Namespace:
     add("--peers", type=_names(PEERS), default=(), help=f"all, or some of {', '.join(PEERS)}")
     add("--variants", type=_names(VARIANTS), default=tuple(VARIANTS), help=f"{', '.join(VARIANTS)}")
     add("--repetitions", type=int, default=5, help="of each gateway in each variant")
-    add("--seconds", type=int, default=2, help="of each repetition; more for slow gateways")
+    add("--seconds", type=int, default=1, help="of each repetition; more for slow gateways")
+    add("--starts", type=int, default=3, help="how often Portico is started for its start alone")
     add("--floor", choices=("nginx", "null"), default=floor.choose(), help="what ratios are to")
     add("--generator", choices=("wrk", "own"), default=load.choose(), help="what makes the load")
     add("--json", action="store_true", help="every repetition as a line of JSON, and no table")
-    add("--gate", action="store_true", help=f"exit with {EXIT_OVER} over a limit")
-    add("--publish", action="store_true", help="write the ratios to docs/PERFORMANCE.md")
+    add("--gate", action="store_true", help=f"exit with {EXIT_OVER} beyond a limit")
+    add(
+        "--publish",
+        type=Path,
+        nargs="?",
+        const=PERFORMANCE,
+        metavar="FILE",
+        help=f"write the ratios to docs/{PERFORMANCE.name}, or to another file",
+    )
     return parser.parse_args()
 
 

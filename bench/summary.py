@@ -3,18 +3,13 @@
 from collections.abc import Sequence
 from operator import attrgetter
 from statistics import median
-from typing import Final
 
 from msgspec import Struct
 
-from bench.gateways import PLAIN, PORTICO
+from bench.gateways import DIRECT
 from bench.interleaving import Measured
 from bench.load import is_fast_enough
 from bench.measure import Run
-from bench.variants import VARIANTS
-
-GATE_SLACK: Final = 1.25
-"""How far over its limit a ratio may be before a gate closes: the noise of shared machines."""
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -24,20 +19,28 @@ class Summary(Struct, frozen=True, kw_only=True):
     variant: str
     repetitions: int
     cpu_us: float
-    """Per answered request; medians here and below."""
+    """Per answered request, or per chunk; medians here and below."""
     cpu_spread: float
     """Largest minus smallest, over the median."""
     rate: float
     rate_is_lower_bound: bool
-    """The generator was not fast enough to tell."""
+    """The generator was not fast enough to tell; the pace of streams is the upstream's."""
     p50_us: float
     p99_us: float
     reach: float
     resident_bytes: float
     cpu_ratio: float
     rate_ratio: float
+    rate_ratio_is_upper_bound: bool
+    """The generator was not fast enough to tell the floor's rate."""
     p50_ratio: float
     p99_ratio: float
+    first_us: float
+    """To the first event of a stream; 0 where there are no streams."""
+    first_added_ms: float | None
+    """To the first event, beyond what it takes at the upstream itself; None where that is not timed."""
+    spans: float
+    """Spans that reached the collector, per answered request."""
 
 
 def summarize(measured: Measured) -> list[Summary]:
@@ -45,24 +48,29 @@ def summarize(measured: Measured) -> list[Summary]:
     by_name: dict[str, list[Run]] = {measured.floor: []}
     for run in measured.runs:
         by_name.setdefault(run.gateway, []).append(run)
+    direct = by_name.pop(DIRECT, [])
     base = by_name[measured.floor]
-    return [_summary(name, runs, base, measured) for name, runs in by_name.items()]
+    return [
+        _summary(name, runs, base, measured, _first_added_ms(runs, direct))
+        for name, runs in by_name.items()
+    ]
 
 
-def is_over_the_gate(summary: Summary) -> bool:
-    """Whether Portico's CPU ratio is above its limit by more than noise explains."""
-    limit = cpu_limit_of(summary)
-    return limit is not None and summary.cpu_ratio > limit * GATE_SLACK
+def _first_added_ms(runs: Sequence[Run], direct: Sequence[Run]) -> float | None:
+    """Repetition by repetition, as ratios are."""
+    if not direct:
+        return None
+    pairs = zip(runs, direct, strict=True)
+    return median((run.load.first_p50_us - alone.load.first_p50_us) / 1000 for run, alone in pairs)
 
 
-def cpu_limit_of(summary: Summary) -> float | None:
-    """What was agreed for this gateway in this variant."""
-    variant = VARIANTS[summary.variant]
-    limits = {PORTICO: variant.cpu_limit, PLAIN: variant.plain_cpu_limit}
-    return limits.get(summary.gateway)
-
-
-def _summary(name: str, runs: Sequence[Run], base: Sequence[Run], measured: Measured) -> Summary:
+def _summary(
+    name: str,
+    runs: Sequence[Run],
+    base: Sequence[Run],
+    measured: Measured,
+    first_added_ms: float | None,
+) -> Summary:
     def middle(path: str) -> float:
         return float(median(map(attrgetter(path), runs)))
 
@@ -72,21 +80,31 @@ def _summary(name: str, runs: Sequence[Run], base: Sequence[Run], measured: Meas
         pairs = zip(runs, base, strict=True)
         return float(median(value(run) / max(value(floor), 1e-9) for run, floor in pairs))
 
+    def is_lower_bound(rated: Sequence[Run]) -> bool:
+        """Whether the generator held the rate down; that of streams is the upstream's."""
+        alone = measured.direct
+        unpaced = not measured.variant.chunks
+        return unpaced and not all(is_fast_enough(alone, run.load) for run in rated)
+
     cpu = [run.cpu_us for run in runs]
     return Summary(
         gateway=name,
         variant=measured.variant.name,
         repetitions=len(runs),
         cpu_us=median(cpu),
-        cpu_spread=(max(cpu) - min(cpu)) / median(cpu),
+        cpu_spread=(max(cpu) - min(cpu)) / max(median(cpu), 1e-9),
         rate=middle("load.rate"),
-        rate_is_lower_bound=not all(is_fast_enough(measured.direct, run.load) for run in runs),
+        rate_is_lower_bound=is_lower_bound(runs),
         p50_us=middle("load.p50_us"),
         p99_us=middle("load.p99_us"),
         reach=middle("reach"),
         resident_bytes=middle("resident_bytes"),
         cpu_ratio=ratio("cpu_us"),
         rate_ratio=ratio("load.rate"),
+        rate_ratio_is_upper_bound=is_lower_bound(base),
         p50_ratio=ratio("load.p50_us"),
         p99_ratio=ratio("load.p99_us"),
+        first_us=middle("load.first_p50_us"),
+        first_added_ms=first_added_ms,
+        spans=middle("spans"),
     )

@@ -1,8 +1,9 @@
 """An MCP upstream that costs next to nothing, so that what stands in front of it can be measured.
 
 No framework: one ``asyncio.Protocol`` on httptools' parser. It speaks the handshake era and
-2026-07-28 on one address; ``echo`` answers as JSON, ``echo_stream`` as an event stream. What it has
-seen is at ``GET /stats``.
+2026-07-28 on one address; ``echo`` answers as JSON, ``echo_stream`` as an event stream, and
+``echo_chunks`` as one that takes its time: progress notifications, a pause between them, the result.
+What it has seen is at ``GET /stats``.
 
     python -m bench.upstream [--port N]      prints {"url": "http://127.0.0.1:PORT/mcp"} when ready
 """
@@ -11,6 +12,7 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any, Final, cast
 
 import httptools
@@ -18,17 +20,23 @@ import uvloop
 from msgspec import UNSET, DecodeError, Raw, Struct, UnsetType, field
 from msgspec.json import Decoder
 
-from mcp_wire.codes import META_REVISION, METHOD_NOT_FOUND, PARSE_ERROR
+from mcp_wire.codes import META_PROGRESS, META_REVISION, METHOD_NOT_FOUND, PARSE_ERROR
 from mcp_wire.jsonrpc import encode, encode_error, encode_result
 from mcp_wire.revisions import LATEST_LEGACY, LATEST_MODERN
 
 TOOL_COUNT: Final = 20
 JSON_TOOL: Final = "echo"
 STREAM_TOOL: Final = "echo_stream"
+CHUNKS_TOOL: Final = "echo_chunks"
+"""Takes ``chunks`` and ``pause_ms`` beside ``text``; without a progress token it only pauses."""
 
 _SCHEMA: Final = {
     "type": "object",
-    "properties": {"text": {"type": "string", "description": "What comes back."}},
+    "properties": {
+        "text": {"type": "string", "description": "What comes back."},
+        "chunks": {"type": "integer", "description": "How often it comes before the result."},
+        "pause_ms": {"type": "integer", "description": "How long after each of these times."},
+    },
     "required": ["text"],
 }
 _CAPABILITIES: Final[dict[str, Any]] = {"tools": {}}
@@ -38,9 +46,16 @@ _CACHEABLE: Final = {"resultType": "complete", "ttlMs": 600_000, "cacheScope": "
 _JSON_HEAD: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
 )
-_STREAM: Final = (
+_STREAM_HEAD: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\n"
-    b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+_CHUNK: Final = b"%x\r\n%b\r\n"
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+_EVENT: Final = b"event: message\r\ndata: %b\r\n\r\n"
+_PROGRESS: Final = (
+    b'{"jsonrpc":"2.0","method":"notifications/progress","params":'
+    b'{"progressToken":%b,"progress":%d,"total":%d,"message":%b}}'
 )
 _ACCEPTED: Final = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
 _GONE: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -58,10 +73,13 @@ _ERROR_HEAD: Final = (
 
 class _Meta(Struct, frozen=True, gc=False):
     revision: str | UnsetType = field(default=UNSET, name=META_REVISION)
+    progress_token: Raw | UnsetType = field(default=UNSET, name=META_PROGRESS)
 
 
 class _Arguments(Struct, frozen=True, gc=False):
     text: Raw = Raw(b'""')
+    chunks: int = 0
+    pause_ms: int = 0
 
 
 class _Params(Struct, frozen=True, gc=False):
@@ -80,7 +98,8 @@ _request: Final = Decoder(_Request)
 
 
 def _tools() -> list[dict[str, Any]]:
-    names = [JSON_TOOL, STREAM_TOOL, *(f"tool_{number:02}" for number in range(3, TOOL_COUNT + 1))]
+    others = (f"tool_{number:02}" for number in range(4, TOOL_COUNT + 1))
+    names = [JSON_TOOL, STREAM_TOOL, CHUNKS_TOOL, *others]
     text = "Gives back the text it was called with, unchanged, whatever it holds."
     return [{"name": name, "description": text, "inputSchema": _SCHEMA} for name in names]
 
@@ -121,8 +140,30 @@ class Statistics:
         self.requests[method] = self.requests.get(method, 0) + 1
 
 
+class Paced(Struct, frozen=True):
+    """An answer that takes its time."""
+
+    token: Raw | UnsetType
+    """The caller's progress token; without one it is told nothing."""
+    text: Raw
+    chunks: int
+    pause_s: float
+    message: bytes
+    """What it ends with."""
+
+    def events(self) -> Iterator[bytes]:
+        """Its events as chunks of HTTP; the next one is sent a pause later."""
+        for number in range(1, self.chunks + 1):
+            if self.token is UNSET:
+                yield b""
+            else:
+                progress = _PROGRESS % (self.token, number, self.chunks, self.text)
+                yield _as_chunk(progress)
+        yield _as_chunk(self.message) + _LAST_CHUNK
+
+
 class _Connection(asyncio.Protocol):
-    """One connection; requests are answered in the same turn in which they are complete."""
+    """One connection; requests are answered, or begun to be, in the turn that completes them."""
 
     def __init__(self, statistics: Statistics) -> None:
         self._statistics = statistics
@@ -162,18 +203,31 @@ class _Connection(asyncio.Protocol):
             self._statistics.connections += 1
         method = self._parser.get_method()
         if method == b"POST":
-            self._write(answer(body, self._statistics))
+            said = answer(body, self._statistics)
+            if isinstance(said, Paced):
+                self._write(_STREAM_HEAD)
+                self._send_next(said.events(), said.pause_s)
+            else:
+                self._write(said)
         else:
             self._statistics.count(method.decode())
             self._write(_GONE if method == b"DELETE" else _NO_STREAM)
+
+    def _send_next(self, events: Iterator[bytes], pause_s: float) -> None:
+        """Send one event, and see to it that the next one follows; nothing when nobody listens."""
+        event = next(events, None)
+        if event is not None and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(event)
+            loop = asyncio.get_running_loop()
+            loop.call_later(pause_s, self._send_next, events, pause_s)
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None:
             self._transport.write(data)
 
 
-def answer(body: bytes, statistics: Statistics) -> bytes:
-    """The whole HTTP answer to a POST."""
+def answer(body: bytes, statistics: Statistics) -> bytes | Paced:
+    """The whole HTTP answer to a POST, or how it is to be given bit by bit."""
     try:
         request = _request.decode(body)
     except DecodeError:
@@ -184,11 +238,13 @@ def answer(body: bytes, statistics: Statistics) -> bytes:
         return _ACCEPTED
     modern = request.params.meta.revision is not UNSET
     if method == "tools/call":
-        text = (_MODERN_ECHO if modern else _LEGACY_ECHO) % request.params.arguments.text
-        message = encode_result(request.id, text)
+        given = request.params.arguments
+        message = encode_result(request.id, (_MODERN_ECHO if modern else _LEGACY_ECHO) % given.text)
+        if request.params.name == CHUNKS_TOOL:
+            token = request.params.meta.progress_token
+            return Paced(token, given.text, given.chunks, given.pause_ms / 1000, message)
         if request.params.name == STREAM_TOOL:
-            event = b"event: message\r\ndata: %b\r\n\r\n" % message
-            return _STREAM % (len(event), event)
+            return _STREAM_HEAD + _as_chunk(message) + _LAST_CHUNK
         return _JSON_HEAD % (len(message), message)
     result = (_MODERN_RESULTS if modern else _LEGACY_RESULTS).get(method)
     if result is None:
@@ -199,6 +255,11 @@ def answer(body: bytes, statistics: Statistics) -> bytes:
         statistics.sessions += 1
         return _SESSION_HEAD % (statistics.sessions, len(message), message)
     return _JSON_HEAD % (len(message), message)
+
+
+def _as_chunk(message: bytes) -> bytes:
+    event = _EVENT % message
+    return _CHUNK % (len(event), event)
 
 
 def _refusal(status: bytes, message: bytes) -> bytes:

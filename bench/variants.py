@@ -7,11 +7,6 @@ from msgspec import Struct
 
 from mcp_wire.revisions import LATEST_LEGACY, LATEST_MODERN, Era
 
-PLAIN_LANE_CPU: Final = 4.5
-"""CPU of a call over the floor's, at most, where every call goes through ASGI."""
-FAST_LANE_CPU: Final = 2.5
-"""The same where simple calls do not."""
-
 
 class Variant(Struct, frozen=True, kw_only=True):
     """One kind of call."""
@@ -20,16 +15,24 @@ class Variant(Struct, frozen=True, kw_only=True):
     era: Era
     method: Literal["tools/call", "tools/list"] = "tools/call"
     text_bytes: int = 64
-    """Size of the argument, which comes back in the result."""
+    """Size of the argument, which comes back in the result and in each chunk."""
     streamed: bool = False
-    """The upstream answers with an event stream."""
+    """The upstream answers with an event stream that holds the result and nothing else."""
+    chunks: int = 0
+    """Progress notifications the upstream sends before the result, one at a time."""
+    pause_ms: int = 2
+    """Between two of them."""
+    first_event: bool = False
+    """Measured for the time until its first event; CPU is not, there is too little of it."""
     connections: int = 16
     """Each caller has a connection; in the legacy era there are as many sessions."""
-    cpu_limit: float | None = None
-    """CPU per call over the floor's, at most; None where nothing was agreed."""
-    plain_cpu_limit: float | None = None
-    """The same with the fast lane closed."""
-    peers: bool = True
+    key: bool = True
+    """Callers send an API key; else they are anonymous."""
+    tracing: float | None = None
+    """Share of calls that Portico traces; None: it makes no traces."""
+    plain: bool = False
+    """Whether it is measured with the fast lane closed as well."""
+    peers: bool = False
     """Whether the peers are measured as well."""
 
     @property
@@ -38,32 +41,26 @@ class Variant(Struct, frozen=True, kw_only=True):
         return LATEST_MODERN if self.era == "modern" else LATEST_LEGACY
 
 
-def _call(name: str, era: Era, *, connections: int = 16, peers: bool = True) -> Variant:
-    """A small call, the measure of everything else."""
-    return Variant(
-        name=name,
-        era=era,
-        connections=connections,
-        cpu_limit=FAST_LANE_CPU,
-        plain_cpu_limit=PLAIN_LANE_CPU,
-        peers=peers,
-    )
-
-
 def _all() -> tuple[Variant, ...]:
     return (
-        _call(name="modern-call", era="modern"),
-        _call(name="legacy-call", era="legacy"),
-        Variant(name="modern-call-c1", era="modern", connections=1, peers=False),
-        _call(name="modern-call-c64", era="modern", connections=64, peers=False),
-        Variant(name="modern-list", era="modern", method="tools/list", cpu_limit=1.5),
-        Variant(name="legacy-list", era="legacy", method="tools/list", cpu_limit=1.5),
-        Variant(name="modern-call-sse", era="modern", streamed=True, peers=False),
-        Variant(name="legacy-call-sse", era="legacy", streamed=True, peers=False),
-        Variant(name="modern-call-10k", era="modern", text_bytes=10_000, peers=False),
-        Variant(
-            name="modern-call-100k", era="modern", text_bytes=100_000, cpu_limit=2.0, peers=False
-        ),
+        Variant(name="modern-call", era="modern", plain=True, peers=True),
+        Variant(name="legacy-call", era="legacy", plain=True, peers=True),
+        Variant(name="modern-call-anonymous", era="modern", key=False),
+        Variant(name="legacy-call-anonymous", era="legacy", key=False),
+        Variant(name="modern-call-c1", era="modern", connections=1),
+        Variant(name="modern-call-c64", era="modern", connections=64, plain=True),
+        Variant(name="modern-call-traced-0", era="modern", tracing=0.0, plain=True),
+        Variant(name="modern-call-traced-100", era="modern", tracing=1.0),
+        Variant(name="modern-list", era="modern", method="tools/list", peers=True),
+        Variant(name="legacy-list", era="legacy", method="tools/list", peers=True),
+        Variant(name="modern-call-sse", era="modern", streamed=True),
+        Variant(name="legacy-call-sse", era="legacy", streamed=True),
+        Variant(name="modern-stream", era="modern", chunks=200),
+        Variant(name="legacy-stream", era="legacy", chunks=200),
+        Variant(name="modern-stream-c1", era="modern", chunks=5, connections=1, first_event=True),
+        Variant(name="legacy-stream-c1", era="legacy", chunks=5, connections=1, first_event=True),
+        Variant(name="modern-call-10k", era="modern", text_bytes=10_000),
+        Variant(name="modern-call-100k", era="modern", text_bytes=100_000),
     )
 
 

@@ -129,7 +129,8 @@ class Exchange:
         self._started = True
         now = self._alarm.now()
         self._cap_at = now + self._cap_s
-        self._extend(now)
+        self.due = now + min(self._timeout_s, self._cap_s)
+        self._alarm.watch(self)
         failure = self.launch()
         if failure is not None:
             self.finish(failure)

@@ -7,7 +7,7 @@ from msgspec import Raw, structs
 
 from connectors.envelope import declares_extensions, end_of
 from connectors.exchange import Exchange
-from connectors.http_connection import Breakage, HttpConnection
+from connectors.http_connection import Breakage, HttpConnection, Receiver
 from connectors.http_message import Headers, Response, header_of, retry_after_s
 from connectors.outcome import Failure, Result
 from mcp_wire.codes import META_PROGRESS
@@ -53,7 +53,7 @@ class Sink(Protocol):
         ...
 
 
-class AnswerReader:
+class AnswerReader(Receiver):
     """Feeds a sink; see :class:`connectors.http_connection.Receiver`.
 
     ``last_id`` is that of the last event, where a resumed stream begins; ``retry_ms`` how long the
@@ -124,6 +124,13 @@ class AnswerReader:
         chunks = self._chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         sink.response(Response(self.status, self.headers, body))
+
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """All of it came."""
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            self.status, self.headers = status, headers
+            sink.response(Response(status, headers, body))
 
     def broken(self, breakage: Breakage, reason: str) -> None:
         """The connection is gone."""

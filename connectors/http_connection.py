@@ -15,6 +15,7 @@ from mcp_wire.known_heads import KnownHeads
 
 Breakage = Literal["disconnected", "violation"]
 
+STREAM: Final = b"event-stream"
 KnownHead = tuple[int, list[tuple[bytes, bytes]]]
 """Status and header fields of an answer."""
 
@@ -44,7 +45,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class Receiver(Protocol):
-    """Takes one answer, on the event loop. ``complete`` or ``broken`` is called once, as the last."""
+    """Takes one answer, on the event loop. One of the last three is called once, as the last."""
 
     def head(self, status: int, headers: Headers) -> None:
         """The status and header fields."""
@@ -58,12 +59,18 @@ class Receiver(Protocol):
         """The answer is whole; the connection is back in its pool."""
         ...
 
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """All of an answer that is no event stream; nothing follows."""
+        self.head(status, headers)
+        self.body(body)
+        self.complete()
+
     def broken(self, breakage: Breakage, reason: str) -> None:
         """The connection is gone, and the rest of the answer with it."""
         ...
 
 
-class _Nobody:
+class _Nobody(Receiver):
     """Receives an answer that nobody wants any more."""
 
     def head(self, status: int, headers: Headers) -> None: ...
@@ -291,23 +298,21 @@ class HttpConnection(asyncio.Protocol):
         if found is None:
             self._piece = data
             return False
-        (status, headers), body = found
-        self._status, self._headers = status, headers
-        self._complete = self._keep = True
-        receiver.head(status, headers)
-        if self._receiver is not None:
-            receiver.body(body)
-        self._finish()
+        (status, self._headers), body = found
+        self._receiver = None
+        self._keep = True
+        self._free()
+        receiver.whole(status, self._headers, body)
         return True
 
     def _remember(self) -> None:
         """Know the head again, where the answer came in one piece and says how long it is."""
         piece, self._piece = self._piece, b""
-        for name, value in self._headers:
-            if name == b"content-length" and self._keep and not self._excess:
-                body = piece[max(0, len(piece) - int(value)) :]
-                if len(body) == int(value):
-                    self._owner.heads.keep(piece, body, (self._status, self._headers))
+        headers = dict(self._headers)
+        length = int(headers.get(b"content-length", b"-1"))
+        if 0 <= length <= len(piece) and STREAM not in headers.get(b"content-type", b""):
+            body = piece[len(piece) - length :]
+            self._owner.heads.keep(piece, body, (self._status, self._headers))
 
     def _is_sized(self) -> bool:
         """Whether the answer says itself where it ends."""
@@ -338,10 +343,16 @@ class HttpConnection(asyncio.Protocol):
 
     def _finish(self) -> None:
         receiver, self._receiver = self._receiver, None
+        self._free()
+        if receiver is not None:
+            receiver.complete()
+
+    def _free(self) -> None:
+        """Give the connection back."""
         transport = self._transport
         if self._paused:
             self.resume()
-        if self._piece:
+        if self._piece and self._keep and not self._excess:
             self._remember()
         if self._is_first:
             self._is_first = False
@@ -353,8 +364,6 @@ class HttpConnection(asyncio.Protocol):
             and not transport.get_write_buffer_size()
         )
         self._owner.freed(self, reusable=reusable)
-        if receiver is not None:
-            receiver.complete()
 
     def _break(self, reason: str) -> None:
         receiver, self._receiver = self._receiver, None

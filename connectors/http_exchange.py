@@ -16,7 +16,7 @@ from connectors.http_answer import (
     message_in,
     take_notification,
 )
-from connectors.http_connection import Breakage, HttpConnection
+from connectors.http_connection import Breakage, HttpConnection, Receiver
 from connectors.http_message import Headers, Response
 from connectors.http_pool import HttpPool
 from connectors.outcome import Event, Failure, Result
@@ -55,7 +55,7 @@ async def fetch(
             connection.abandon()
 
 
-class _Whole:
+class _Whole(Receiver):
     """Collects an answer; see :class:`connectors.http_connection.Receiver`."""
 
     def __init__(self, connection: HttpConnection, max_bytes: int) -> None:

@@ -156,7 +156,10 @@ class HttpPool:
             connection.close()
         if connection.counted:
             connection.counted = False
-            self.give_place()
+            if self._waiting:
+                self.give_place()
+            else:
+                self._in_flight -= 1
 
     def drained(self, connection: HttpConnection) -> None:
         """Nobody waits for the rest of an answer: its place is free."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Hashable
 
 from connectors.errors import ConnectorError
-from connectors.http_connection import Breakage
+from connectors.http_connection import Breakage, Receiver
 from connectors.http_message import Headers, Response
 from connectors.http_pool import HttpPool
 from connectors.outcome import Failure
@@ -34,7 +34,7 @@ async def fetch_head(
             connection.abandon()
 
 
-class _Head:
+class _Head(Receiver):
     """Takes the head of an answer; see :class:`connectors.http_connection.Receiver`."""
 
     def __init__(self) -> None:

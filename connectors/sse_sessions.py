@@ -12,7 +12,7 @@ from connectors.errors import ConnectorError, ProtocolViolation, Unreachable
 from connectors.handshake import identity_of_initialization, initialize_params
 from connectors.http_answer import STREAM_TYPE, content_type, failure_of
 from connectors.http_changes import change_of
-from connectors.http_connection import Breakage, HttpConnection
+from connectors.http_connection import Breakage, HttpConnection, Receiver
 from connectors.http_exchange import HttpExchange
 from connectors.http_message import Endpoint, Headers, Heads, Response, resolved, with_body
 from connectors.http_pool import HttpPool
@@ -191,7 +191,7 @@ class SseSessions(LegacySessions):
             calls[0].take_other(message)
 
 
-class EventStream:
+class EventStream(Receiver):
     """The answer to the GET; see :class:`connectors.http_connection.Receiver`.
 
     ``endpoint`` completes with the address that requests go to, which has to be of the same origin.

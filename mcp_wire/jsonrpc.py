@@ -4,7 +4,7 @@ Members are :class:`msgspec.Raw`, so integers beyond 2**53, ``1e400``, explicit 
 fields cross unchanged. Repeated keys collapse to the last, the one that is also forwarded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -54,6 +54,8 @@ class ErrorBody(Struct, gc=False):
 
 
 _encoder: Final = msgspec.json.Encoder()
+encode: Final[Callable[[Any], bytes]] = _encoder.encode
+"""JSON text of plain values, Structs and Raw members."""
 _message: Final = msgspec.json.Decoder(Message)
 _members: Final = msgspec.json.Decoder(dict[str, Raw])
 _error: Final = msgspec.json.Decoder(ErrorBody)
@@ -110,11 +112,6 @@ def string_of(raw: Raw | None) -> str | None:
         return _string.decode(raw)
     except UNREADABLE as error:
         return read_again(_string, raw, error) if bytes(raw)[:1] == b'"' else None
-
-
-def encode(value: Any) -> bytes:
-    """JSON text of plain values, Structs and Raw members."""
-    return _encoder.encode(value)
 
 
 def raw(value: Any) -> Raw:

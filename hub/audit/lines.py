@@ -15,6 +15,7 @@ so that a line can be left out of an export by showing only the digest of its bo
 
 import re
 from binascii import hexlify
+from collections.abc import Callable
 from datetime import datetime
 from hashlib import sha256
 from typing import Final, Literal, TypeVar
@@ -109,7 +110,10 @@ class _Arrival(Struct):
 
 Content = TypeVar("Content", Opening, Torn, Seal)
 
-_encoder: Final = msgspec.json.Encoder()
+encode_content: Final[Callable[[Entry | Opening | Torn | Seal], bytes]] = (
+    msgspec.json.Encoder().encode
+)
+"""JSON of what a line holds."""
 _entry: Final = msgspec.json.Decoder(Entry)
 _arrival: Final = msgspec.json.Decoder(_Arrival)
 _opening: Final = msgspec.json.Decoder(Opening)
@@ -125,11 +129,6 @@ def genesis(writer: str) -> bytes:
 def link(before: bytes, body_digest: bytes) -> bytes:
     """The chain hash of a line, from the hash before it and the SHA-256 of its body."""
     return sha256(before + body_digest).digest()
-
-
-def encode_content(content: Entry | Opening | Torn | Seal) -> bytes:
-    """JSON of what a line holds."""
-    return _encoder.encode(content)
 
 
 def frame(sequence: int, kind: LineKind, content: bytes, before: bytes) -> tuple[bytes, bytes]:

@@ -31,16 +31,13 @@ class Circuit:
         self._pause_s = FIRST_PAUSE_S
         self._until: float | None = None
         self._probing = False
+        self.is_sound = True
+        """Whether the last request succeeded, so that another success is no news."""
 
     @property
     def retry_after_s(self) -> float:
         """How long until the next probe."""
         return 0.0 if self._until is None else max(0.0, self._until - self._clock())
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether the last request succeeded, so that another success is no news."""
-        return not self._failures and self._until is None and not self._probing
 
     def admits(self) -> bool:
         """Whether a request may be sent now; one admitted while the circuit is open is the probe."""
@@ -54,11 +51,12 @@ class Circuit:
     def succeeded(self) -> None:
         """The upstream answered, whatever it said."""
         self._failures, self._pause_s = 0, FIRST_PAUSE_S
-        self._until, self._probing = None, False
+        self._until, self._probing, self.is_sound = None, False, True
 
     def failed(self) -> None:
         """The upstream did not answer, or broke its protocol."""
         self._failures += 1
+        self.is_sound = False
         if not self._probing and (self._until is not None or self._failures < THRESHOLD):
             return
         self._probing = False

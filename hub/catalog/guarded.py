@@ -31,7 +31,8 @@ class GuardedConnector:
         self.send = connector.invoke
         """Sends a request whatever the circuit says."""
         self._connector = connector
-        self._in_flight = 0
+        self.in_flight = 0
+        """How many requests are under way."""
         self._idle: Callable[[], None] | None = None
 
     @property
@@ -62,12 +63,13 @@ class GuardedConnector:
     def on_idle(self, listener: Callable[[], None]) -> None:
         """Have ``listener`` called once nothing is under way; at once when nothing is."""
         self._idle = listener
-        self.count(0)
+        if self.in_flight == 0:
+            listener()
 
-    def count(self, change: int) -> None:
-        """Note that a request goes out (1) or is over (-1)."""
-        self._in_flight += change
-        if self._in_flight == 0 and self._idle is not None:
+    def ended(self) -> None:
+        """A request is over."""
+        self.in_flight -= 1
+        if self.in_flight == 0 and self._idle is not None:
             self._idle()
 
 
@@ -95,7 +97,7 @@ class GuardedOutcome:
                 self._over = True
                 return _left_alone(self._guard)
             self._events = self._guard.send(self._request, self._credential)
-            self._guard.count(1)
+            self._guard.in_flight += 1
         event = await self._events.__anext__()
         self._note(event)
         if isinstance(event, Result | Failure):
@@ -105,12 +107,13 @@ class GuardedOutcome:
 
     def first(self, take: Callable[[Event | None], None]) -> None:
         """See :class:`connectors.outcome.Prompt`."""
-        if self._over or not self._guard.circuit.admits():
+        guard = self._guard
+        if self._over or not (guard.circuit.is_sound or guard.circuit.admits()):
             self._over = True
-            take(_left_alone(self._guard))
+            take(_left_alone(guard))
             return
-        self._events = self._guard.send(self._request, self._credential)
-        self._guard.count(1)
+        self._events = guard.send(self._request, self._credential)
+        guard.in_flight += 1
         ask = getattr(self._events, "first", None)
         if ask is None:
             take(None)
@@ -150,7 +153,7 @@ class GuardedOutcome:
             circuit.failed()
         elif not circuit.is_sound:
             circuit.succeeded()
-        self._guard.count(-1)
+        self._guard.ended()
 
 
 def _counts(failure: Failure) -> bool:

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from hub.front.door import Door
 from hub.surfaces.asgi import Scope
 from hub.surfaces.connection import Client, Head
 
@@ -75,9 +76,17 @@ class Corked:
 class Cycle(RequestResponseCycle):
     """One request and its answer; a body of announced length goes out with its head."""
 
+    def __init__(self, door: Door, **given: Any) -> None:
+        """``given`` is what uvicorn's class takes."""
+        super().__init__(**given)
+        self._door = door
+
     async def send(self, message: Any) -> None:
         """See ASGI 3.0, HTTP Connection Scope."""
-        if not self.response_started and self.scope["method"] != "HEAD":
-            is_sized = any(name == b"content-length" for name, _ in message.get("headers", ()))
-            self.transport.holds = is_sized  # type: ignore[attr-defined]  # it is corked
+        if not self.response_started:
+            if self._door.closing:
+                self.keep_alive = False  # also where that was decided after the request had come
+            if self.scope["method"] != "HEAD":
+                is_sized = any(name == b"content-length" for name, _ in message.get("headers", ()))
+                self.transport.holds = is_sized  # type: ignore[attr-defined]  # it is corked
         await super().send(message)

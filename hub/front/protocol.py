@@ -190,7 +190,7 @@ class FrontProtocol(HttpToolsProtocol):
         self._taken = self._taken_head = None
         if not self.transport.is_closing():
             self.transport.write(message)
-            if self.closing:
+            if self._door.closing:
                 self.transport.close()
         self.on_response_complete()
 
@@ -212,7 +212,8 @@ class FrontProtocol(HttpToolsProtocol):
         self._seen_at = None
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._begin(cycle, app)
@@ -291,8 +292,9 @@ class FrontProtocol(HttpToolsProtocol):
         scope = scope_of(head, self.client, self.server)
         scope["scheme"], scope["state"] = self.scheme, self.app_state.copy()
         return Cycle(
-            scope=scope,  # type: ignore[arg-type]  # it has what a TypedDict wants
-            transport=Corked(self.transport, self._hang_up),  # type: ignore[arg-type]  # the part that is used
+            self._door,
+            scope=scope,
+            transport=Corked(self.transport, self._hang_up),
             flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,
@@ -300,14 +302,14 @@ class FrontProtocol(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=expects,
-            keep_alive=keep_alive and not self.closing,
+            keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
 
     def _is_taken_whole(self, data: bytes) -> bool:
         """Whether ``data`` is one request whose head is known, and the fast lane has taken it."""
         lane = self._lane
-        if lane is None or self.is_answering or self.closing:
+        if lane is None or self.is_answering or self._door.closing:
             return False
         found = self._heads.find(data, self._peer)
         if found is None:

@@ -25,7 +25,7 @@ from hub.surfaces.mcp.parking import Parking, Retry
 from hub.surfaces.mcp.relay import Relay
 from hub.wire_errors import CRASHED, Words, failed, refused
 from mcp_wire import codes
-from mcp_wire.jsonrpc import decode_members, members_of, raw
+from mcp_wire.jsonrpc import decode_members, encode_result, members_of, raw
 from mcp_wire.revisions import Era
 
 _logger = logging.getLogger(__name__)
@@ -239,7 +239,7 @@ class Answering:
     def _result(self, asked: Asked, result: Result, *, public: bool = False) -> bytes:
         if asked.extra:
             result = Result(raw({**members_of(result.body), **asked.extra}))
-        return wire.result_answer(asked.id, self._shown(asked, result, asked.call.id, public))
+        return encode_result(asked.id, self._shown(asked, result, asked.call.id, public))
 
     def _formed(
         self, asked: Asked, result: Result, forms: dict[str, tuple[bytes, bytes]], *, public: bool
@@ -255,7 +255,7 @@ class Answering:
             form = forms[key] = before, behind
         before, behind = form
         shown = b"%b%b%b" % (before, asked.call.id.encode("ascii"), behind)
-        return wire.result_answer(asked.id, shown)
+        return encode_result(asked.id, shown)
 
     def _shown(self, asked: Asked, result: Result, call: str, public: bool) -> bytes:
         """A result as its caller's era and revision have it."""

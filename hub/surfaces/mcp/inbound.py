@@ -106,7 +106,9 @@ def parse(body: bytes | Raw) -> Inbound:
         raise _unreadable(body) from None
     except UnicodeDecodeError:
         raise Malformed(codes.PARSE_ERROR, "The body is not UTF-8.") from None
-    request_id = None if envelope.id is UNSET else _checked_id(envelope.id)
+    request_id = None if envelope.id is UNSET else envelope.id
+    if request_id is not None and not _is_id(request_id):
+        raise Malformed(codes.INVALID_REQUEST, "'id' must be a string or a number.")
     if envelope.jsonrpc != _VERSION:
         raise Malformed(codes.INVALID_REQUEST, "'jsonrpc' must be \"2.0\".", request_id=request_id)
     if envelope.method is UNSET:
@@ -277,12 +279,6 @@ def _unreadable(body: bytes | Raw) -> Malformed:
         "The message is malformed: 'method' must be text and 'params' an object.",
         request_id=request_id,
     )
-
-
-def _checked_id(request_id: Raw) -> Raw:
-    if not _is_id(request_id):
-        raise Malformed(codes.INVALID_REQUEST, "'id' must be a string or a number.")
-    return request_id
 
 
 def _is_id(value: Raw) -> bool:

@@ -24,10 +24,9 @@ from hub.surfaces.mcp.inbound import (
 )
 from hub.surfaces.mcp.listen import MAX_URIS
 from hub.surfaces.mcp.session_ids import Session, relayed_capabilities
-from hub.surfaces.mcp.wire import result_answer
 from mcp_wire import codes
 from mcp_wire.codes import LOG_LEVELS
-from mcp_wire.jsonrpc import Message, raw, string_of
+from mcp_wire.jsonrpc import Message, encode_result, raw, string_of
 from mcp_wire.revisions import negotiate
 
 MAX_BATCH: Final = 50
@@ -172,7 +171,7 @@ class LegacyRequests:
 
     def pong(self, message: Inbound) -> bytes:
         """The answer to ``ping``, which is no call."""
-        return result_answer(_id_of(message), b"{}")
+        return encode_result(_id_of(message), b"{}")
 
 
 def batch_of(body: bytes, revision: str | None) -> list[Raw]:

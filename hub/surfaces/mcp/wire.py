@@ -104,11 +104,6 @@ def error_answer(request_id: Raw | None, words: Words, call: str) -> bytes:
     return encode_error(request_id, words.code, words.message, _with_call(words.data, call))
 
 
-def result_answer(request_id: Raw, result: bytes) -> bytes:
-    """The answer of a request that succeeded."""
-    return encode_result(request_id, result)
-
-
 def progress(token: Raw, params: Mapping[str, Raw]) -> bytes:
     """A progress notification under the caller's own token."""
     return encode_notification("notifications/progress", {**params, "progressToken": token})

@@ -154,7 +154,7 @@ class FastLane:
             return None
         try:
             message = parse(body)
-            if message.is_modern:
+            if codes.META_REVISION in message.meta:
                 call = self._modern(connection, message, reading, reading.caller)
             else:
                 call = self._legacy(connection, message, reading.habit, reading.caller)
