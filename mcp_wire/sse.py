@@ -4,6 +4,7 @@ Source: WHATWG HTML, "Server-sent events" (parsing an event stream, interpreting
 The decoder keeps data as bytes; UTF-8 is checked by whoever parses what it carries.
 """
 
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -153,6 +154,7 @@ def encode_comment(text: str = "") -> bytes:
     return b": %b\n\n" % _one_line(text)
 
 
+@lru_cache(maxsize=64)
 def _one_line(text: str) -> bytes:
     line = text.encode()
     if b"\n" in line or b"\r" in line or b"\0" in line:

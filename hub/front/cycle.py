@@ -37,56 +37,63 @@ def scope_of(head: Head, client: Client, server: tuple[str, int | None] | None) 
     }
 
 
-class Corked:
-    """A transport that sends the head of an answer together with what follows it at once."""
+class Gathered:
+    """A transport that sends all that is written in one turn of the event loop at once.
 
-    __slots__ = ("_hang_up", "_head", "_transport", "holds")
+    A write to a socket costs as much as making what is written, and wakes whoever reads it.
+    """
+
+    __slots__ = ("_hang_up", "_is_planned", "_loop", "_pieces", "_transport")
 
     def __init__(self, transport: asyncio.Transport, hang_up: Callable[[], None]) -> None:
         """``hang_up`` closes the transport."""
         self._transport = transport
         self._hang_up = hang_up
-        self._head = b""
-        self.holds = False
-        """Whether the next piece waits for the one after it."""
+        self._loop = asyncio.get_running_loop()
+        self._pieces: list[bytes] = []
+        self._is_planned = False
 
     def write(self, data: bytes) -> None:
-        """Send ``data``, or keep it for the next piece."""
-        if self.holds:
-            self.holds = False
-            self._head = data
-        elif self._head:
-            head, self._head = self._head, b""
-            self._transport.write(head + data)
-        else:
-            self._transport.write(data)
+        """Send ``data`` in this turn of the loop."""
+        self._pieces.append(data)
+        if not self._is_planned:
+            self._is_planned = True
+            self._loop.call_soon(self._flush_in_turn)
+
+    def flush(self) -> None:
+        """Send what was written, now."""
+        if self._pieces:
+            pieces, self._pieces = self._pieces, []
+            self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def close(self) -> None:
-        """Send what was kept, and close."""
-        if self._head:
-            self._transport.write(self._head)
-            self._head = b""
+        """Send what was written, and close."""
+        self.flush()
         self._hang_up()
 
     def is_closing(self) -> bool:
         """Whether nothing more will be sent."""
         return self._transport.is_closing()
 
+    def _flush_in_turn(self) -> None:
+        self._is_planned = False
+        if not self._transport.is_closing():
+            self.flush()
+
 
 class Cycle(RequestResponseCycle):
-    """One request and its answer; a body of announced length goes out with its head."""
+    """One request and its answer, which goes out in as few writes as it can."""
 
-    def __init__(self, door: Door, **given: Any) -> None:
-        """``given`` is what uvicorn's class takes."""
-        super().__init__(**given)
+    def __init__(self, door: Door, transport: Gathered, **given: Any) -> None:
+        """``given`` is what else uvicorn's class takes."""
+        super().__init__(transport=transport, **given)  # type: ignore[arg-type]  # the part that is used
         self._door = door
+        self._gathered = transport
 
     async def send(self, message: Any) -> None:
         """See ASGI 3.0, HTTP Connection Scope."""
-        if not self.response_started:
-            if self._door.closing:
-                self.keep_alive = False  # also where that was decided after the request had come
-            if self.scope["method"] != "HEAD":
-                is_sized = any(name == b"content-length" for name, _ in message.get("headers", ()))
-                self.transport.holds = is_sized  # type: ignore[attr-defined]  # it is corked
+        if self._door.closing and not self.response_started:
+            self.keep_alive = False  # also where that was decided after the request had come
         await super().send(message)
+        if self.response_complete:
+            self._gathered.flush()

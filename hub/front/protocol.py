@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
-from hub.front.cycle import Corked, Cycle, scope_of
+from hub.front.cycle import Cycle, Gathered, scope_of
 from hub.front.door import Door, Lane, LaneCall
 from hub.surfaces.connection import App, Head
 
@@ -293,8 +293,8 @@ class FrontProtocol(HttpToolsProtocol):
         scope["scheme"], scope["state"] = self.scheme, self.app_state.copy()
         return Cycle(
             self._door,
+            Gathered(self.transport, self._hang_up),
             scope=scope,
-            transport=Corked(self.transport, self._hang_up),
             flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,
