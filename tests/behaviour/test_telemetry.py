@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -31,7 +32,8 @@ from tests.peers.clients import connected, text_of
 from tests.peers.portico import portico, running_portico
 from tests.peers.running import modern_server
 
-CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+CALLER = f"00-{TRACE}-b7ad6b7169203331-01"
 CALLER_UNSAMPLED = CALLER[:-2] + "00"
 
 
@@ -195,7 +197,17 @@ def test_a_name_that_reached_nothing_names_no_span(collector: Collector) -> None
 
 @pytest.mark.parametrize(
     ("traceparent", "sample_ratio", "exported"),
-    [(None, 0.0, 0), (None, 1.0, 1), (CALLER, 0.0, 1), (CALLER_UNSAMPLED, 1.0, 0)],
+    [
+        (None, 0.0, 0),
+        (None, 1.0, 1),
+        (CALLER, 0.0, 1),
+        (CALLER_UNSAMPLED, 1.0, 0),
+        (f"01{CALLER_UNSAMPLED[2:]}-more", 1.0, 0),
+        ("nonsense", 0.0, 0),
+        ("nonsense", 1.0, 1),
+        (f"ff{CALLER[2:]}", 0.0, 0),
+        (CALLER.replace(TRACE, "0" * 32), 0.0, 0),
+    ],
 )
 def test_sampling_follows_the_caller_and_otherwise_the_ratio(
     collector: Collector, traceparent: str | None, sample_ratio: float, exported: int
@@ -207,6 +219,10 @@ def test_sampling_follows_the_caller_and_otherwise_the_ratio(
     assert len(collector.spans) == exported
     assert call.traceparent is not None
     assert int(call.traceparent[-2:], 16) & 1 == exported
+    named = traceparent is not None and TRACE in traceparent and not traceparent.startswith("ff")
+    assert (call.traceparent[3:35] == TRACE) == named
+    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]", call.traceparent)
+    assert call.traceparent[36:52] != CALLER[36:52], "the call is a span of its own"
 
 
 def test_without_traces_the_callers_traceparent_goes_on_and_no_sdk_is_loaded() -> None:
