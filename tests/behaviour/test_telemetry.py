@@ -221,7 +221,7 @@ def test_sampling_follows_the_caller_and_otherwise_the_ratio(
     assert int(call.traceparent[-2:], 16) & 1 == exported
     named = traceparent is not None and TRACE in traceparent and not traceparent.startswith("ff")
     assert (call.traceparent[3:35] == TRACE) == named
-    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]", call.traceparent)
+    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-3]", call.traceparent)
     assert call.traceparent[36:52] != CALLER[36:52], "the call is a span of its own"
 
 
