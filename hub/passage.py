@@ -71,16 +71,28 @@ class Resumption(Protocol):
 class Running:
     """A call under way: its events in order, then how it ended."""
 
-    __slots__ = ("_first", "_invoke", "_outcome", "admitted", "delivered", "end", "parked")
+    __slots__ = (
+        "_first",
+        "_invoke",
+        "_outcome",
+        "admitted",
+        "delivered",
+        "end",
+        "forwarded_ns",
+        "parked",
+    )
 
     def __init__(
         self,
         admitted: Admitted,
         outcome: Outcome,
         invoke: Callable[[Admitted], Outcome] | None = None,
+        forwarded_ns: int | None = None,
     ) -> None:
         """``invoke`` asks the provider, for calls that may have to ask it again."""
         self.admitted = admitted
+        self.forwarded_ns = forwarded_ns
+        """When it went to an upstream, by the clock of :func:`time.perf_counter_ns`."""
         self.delivered: Delivery = "offered"
         """A surface whose caller has gone sets ``none``."""
         self.end: Result | Failure | None = None
@@ -168,6 +180,12 @@ class Passage:
         self.crashed = False
         self.abandoned: AbandonReason | None = None
         """Why a parked call was given up; this is about nothing else then."""
+
+    @property
+    def upstream_us(self) -> int | None:
+        """Microseconds since it went to an upstream; None where it did not."""
+        forwarded_ns = None if self.running is None else self.running.forwarded_ns
+        return None if forwarded_ns is None else (perf_counter_ns() - forwarded_ns) // 1000
 
     @property
     def outcome(self) -> EntryOutcome:

@@ -110,8 +110,8 @@ class Observer(Protocol):
         """It goes to an upstream; what is handed on names the upstream request's span."""
         ...
 
-    def ended(self, call: Call, entry: Entry) -> None:
-        """Its entry was handed to the recorder."""
+    def ended(self, call: Call, entry: Entry, upstream_us: int | None) -> None:
+        """Its entry was handed to the recorder; ``upstream_us``: since it was forwarded, if it was."""
         ...
 
 
@@ -235,7 +235,7 @@ class Pipeline:
         made no call: a flood of those is counted, not kept.
         """
         entry = passage.entry(self._recorder.digest, passage.outcome)
-        self._observer.ended(passage.call, entry)
+        self._observer.ended(passage.call, entry, passage.upstream_us)
         if passage.principal is None and passage.refusal is not None:
             self._recorder.refused_before_identify(entry.peer, passage.refusal.reason)
             nothing: Future[None] = asyncio.get_running_loop().create_future()
@@ -300,12 +300,14 @@ class Pipeline:
     def _asked(self, admitted: Admitted, more: Mapping[str, Raw] | None = None) -> Running:
         """The call with its provider asked, which begins when the first event is awaited."""
         invoke = self._providers[admitted.provider].invoke
+        forwarded_ns = None
         if admitted.provider == "capabilities" and admitted.exposure is not None:
             call = self._observer.forwarded(admitted.call, admitted.exposure.capability.upstream)
             if call is not admitted.call:
                 admitted = replace(admitted, call=call)
+            forwarded_ns = perf_counter_ns()
         sent = replace(admitted, params={**admitted.params, **more}) if more else admitted
-        return Running(admitted, invoke(sent), invoke)
+        return Running(admitted, invoke(sent), invoke, forwarded_ns)
 
     def _resumed(self, passage: Passage, admitted: Admitted, resumption: Resumption) -> Running:
         """The call going on with what it continues. Raises Refusal where it may not."""

@@ -12,6 +12,7 @@ from hub.front.door import Door
 from hub.surfaces.asgi import Scope
 from hub.surfaces.connection import Client, Head
 
+MAX_GATHERED_BYTES: Final = 64 * 1024
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -43,7 +44,7 @@ class Gathered:
     A write to a socket costs as much as making what is written, and wakes whoever reads it.
     """
 
-    __slots__ = ("_hang_up", "_is_planned", "_loop", "_pieces", "_transport")
+    __slots__ = ("_hang_up", "_is_planned", "_loop", "_pieces", "_size_bytes", "_transport")
 
     def __init__(self, transport: asyncio.Transport, hang_up: Callable[[], None]) -> None:
         """``hang_up`` closes the transport."""
@@ -51,19 +52,23 @@ class Gathered:
         self._hang_up = hang_up
         self._loop = asyncio.get_running_loop()
         self._pieces: list[bytes] = []
+        self._size_bytes = 0
         self._is_planned = False
 
     def write(self, data: bytes) -> None:
-        """Send ``data`` in this turn of the loop."""
+        """Send ``data`` in this turn of the loop; much of it now, so that a slow reader shows."""
         self._pieces.append(data)
-        if not self._is_planned:
+        self._size_bytes += len(data)
+        if self._size_bytes >= MAX_GATHERED_BYTES:
+            self.flush()
+        elif not self._is_planned:
             self._is_planned = True
             self._loop.call_soon(self._flush_in_turn)
 
     def flush(self) -> None:
         """Send what was written, now."""
         if self._pieces:
-            pieces, self._pieces = self._pieces, []
+            pieces, self._pieces, self._size_bytes = self._pieces, [], 0
             self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def close(self) -> None:

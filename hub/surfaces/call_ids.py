@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 _COUNTER_BITS: Final = 26
+_LAYOUT: Final = "%08x-%04x-%04x-%04x-%s"
 
 
 class CallIds:
@@ -20,21 +21,15 @@ class CallIds:
         self._now_ns = now_ns
         self._random = f"{secrets.randbits(48):012x}"
         self._ms = 0
-        self._time = ""
         self._counter = 0
 
     def __call__(self) -> str:
         """The next id, 36 characters."""
-        ms = self._now_ns() // 1_000_000
-        if ms > self._ms:
-            self._begin(ms)
-        else:
-            self._counter += 1
-            if self._counter >> _COUNTER_BITS:
-                self._begin(self._ms + 1)
-        counter = self._counter
-        return f"{self._time}-7{counter >> 14:03x}-{0x8000 | counter & 0x3FFF:04x}-{self._random}"
-
-    def _begin(self, ms: int) -> None:
-        text = f"{ms:012x}"
-        self._ms, self._time, self._counter = ms, f"{text[:8]}-{text[8:]}", 0
+        ms, counter = self._now_ns() // 1_000_000, 0
+        if ms <= self._ms:
+            ms, counter = self._ms, self._counter + 1
+            if counter >> _COUNTER_BITS:
+                ms, counter = ms + 1, 0
+        self._ms, self._counter = ms, counter
+        parts = (ms >> 16, ms & 0xFFFF, 0x7000 | counter >> 14, 0x8000 | counter & 0x3FFF)
+        return _LAYOUT % (*parts, self._random)

@@ -7,7 +7,6 @@ families when somebody asks: the client library's own counters would cost twice 
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from time import perf_counter_ns
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -112,7 +111,6 @@ class Metrics(Collector):
         """By surface, operation, outcome and upstream, as labels have them."""
         self._upstream_labels: set[str] = set()
         self._active = 0
-        self._forwarded: dict[str, int] = {}
         self._gauges: dict[Gauge, Callable[[], float]] = {}
         self._upstream_states: Callable[[], Iterable[tuple[str, str]]] = tuple
         self._registry = CollectorRegistry()
@@ -126,10 +124,9 @@ class Metrics(Collector):
 
     def forwarded(self, call: Call, upstream: str) -> Call:  # noqa: ARG002 -- traces use it
         """It goes to an upstream."""
-        self._forwarded[call.id] = perf_counter_ns()
         return call
 
-    def ended(self, call: Call, entry: Entry) -> None:
+    def ended(self, call: Call, entry: Entry, upstream_us: int | None) -> None:  # noqa: ARG002 -- traces use it
         """Its entry was handed to the recorder."""
         self._active -= 1
         series = self._series.get((entry.surface, entry.operation, entry.outcome, entry.upstream))
@@ -138,11 +135,10 @@ class Metrics(Collector):
         duration_us, own = entry.duration_us, series.own
         own.counts[bisect_left(_BOUNDS_US, duration_us)] += 1
         own.sum_us += duration_us
-        sent_ns = self._forwarded.pop(call.id, None)
-        if sent_ns is not None:
-            duration_us, upstreams = (perf_counter_ns() - sent_ns) // 1000, series.upstreams
-            upstreams.counts[bisect_left(_BOUNDS_US, duration_us)] += 1
-            upstreams.sum_us += duration_us
+        if upstream_us is not None:
+            upstreams = series.upstreams
+            upstreams.counts[bisect_left(_BOUNDS_US, upstream_us)] += 1
+            upstreams.sum_us += upstream_us
 
     def _labelled(self, entry: Entry) -> _Series:
         """The series of an entry under labels that callers and configuration cannot multiply."""

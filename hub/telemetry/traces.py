@@ -87,9 +87,9 @@ class Traces:
         self._upstream_spans[call.id] = span
         return self._metrics.forwarded(_naming(call, span), upstream)
 
-    def ended(self, call: Call, entry: Entry) -> None:
+    def ended(self, call: Call, entry: Entry, upstream_us: int | None) -> None:
         """End what was begun, with what the entry says of it."""
-        self._metrics.ended(call, entry)
+        self._metrics.ended(call, entry, upstream_us)
         span = self._spans.pop(call.id, None)
         if span is None:
             return

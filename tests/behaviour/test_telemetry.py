@@ -141,7 +141,7 @@ def test_a_call_is_one_span_below_its_callers_with_its_upstream_request_below_it
     with traces_to(collector) as traces:
         call = traces.started(a_call(CALLER))
         sent = traces.forwarded(call, "orders")
-        traces.ended(call, entry_of(call))
+        traces.ended(call, entry_of(call), 300)
 
     spans = {span.kind: span for span in collector.spans}
     server, client = spans[Span.SPAN_KIND_SERVER], spans[Span.SPAN_KIND_CLIENT]
@@ -156,7 +156,7 @@ def test_spans_carry_the_conventional_names(collector: Collector) -> None:
     with traces_to(collector) as traces:
         call = traces.started(a_call())
         traces.forwarded(call, "orders")
-        traces.ended(call, entry_of(call))
+        traces.ended(call, entry_of(call), 300)
 
     spans = {span.name: attributes(span) for span in collector.spans}
     assert (
@@ -182,7 +182,7 @@ def test_a_failure_marks_both_spans_and_says_its_kind(collector: Collector) -> N
     with traces_to(collector) as traces:
         call = traces.started(a_call())
         traces.forwarded(call, "orders")
-        traces.ended(call, entry_of(call, "failed"))
+        traces.ended(call, entry_of(call, "failed"), 300)
 
     assert [attributes(span)["error.type"] for span in collector.spans] == ["timeout", "timeout"]
 
@@ -190,7 +190,7 @@ def test_a_failure_marks_both_spans_and_says_its_kind(collector: Collector) -> N
 def test_a_name_that_reached_nothing_names_no_span(collector: Collector) -> None:
     with traces_to(collector) as traces:
         call = traces.started(a_call())
-        traces.ended(call, entry_of(call, "refused", reached=False))
+        traces.ended(call, entry_of(call, "refused", reached=False), None)
 
     assert [span.name for span in collector.spans] == ["tools/call"]
 
@@ -214,7 +214,7 @@ def test_sampling_follows_the_caller_and_otherwise_the_ratio(
 ) -> None:
     with traces_to(collector, sample_ratio=sample_ratio) as traces:
         call = traces.started(a_call(traceparent))
-        traces.ended(call, entry_of(call))
+        traces.ended(call, entry_of(call), 300)
 
     assert len(collector.spans) == exported
     assert call.traceparent is not None
@@ -243,7 +243,7 @@ def test_metrics_count_calls_by_surface_operation_and_outcome() -> None:
     for outcome in ("ok", "ok", "failed"):
         call = metrics.started(a_call())
         metrics.forwarded(call, "orders")
-        metrics.ended(call, entry_of(call, outcome))
+        metrics.ended(call, entry_of(call, outcome), 300)
     metrics.started(a_call())
 
     shown = samples(metrics)
@@ -268,7 +268,7 @@ def test_a_callers_words_make_no_series() -> None:
     metrics = Metrics(version="1")
     for number in range(100):
         call = metrics.started(a_call(operation=f"invented/{number}"))
-        metrics.ended(call, entry_of(call, "refused", reached=False))
+        metrics.ended(call, entry_of(call, "refused", reached=False), None)
 
     counted = {
         key: value for key, value in samples(metrics).items() if key[0].startswith("proxy_r")
@@ -309,7 +309,7 @@ def test_counting_a_call_takes_microseconds() -> None:
         for _ in range(rounds):
             metrics.started(call)
             metrics.forwarded(call, "orders")
-            metrics.ended(call, entry)
+            metrics.ended(call, entry, 300)
         return (perf_counter() - began) / rounds * 1e6
 
     assert min(cost_us() for _ in range(5)) < 5

@@ -382,7 +382,7 @@ class Unobserved:
         assert upstream == "upstream"
         return call
 
-    def ended(self, call: Call, entry: Entry) -> None:
+    def ended(self, call: Call, entry: Entry, upstream_us: int | None) -> None:
         pass
 
 
