@@ -22,6 +22,8 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host and port -> addresses that may be connected to, best first. Raises ConnectorError."""
 
 CLOSE_S: Final = 2.0
+MAX_HEADS: Final = 128
+"""Heads of answers that are known again: many differ each second, by their ``Date``."""
 
 
 @cache
@@ -48,7 +50,7 @@ class HttpPool:
         self.limits = limits
         self.alarm = Alarm()
         """Watches the deadlines of what is in flight."""
-        self.heads: KnownHeads[KnownHead] = KnownHeads()
+        self.heads: KnownHeads[KnownHead] = KnownHeads(MAX_HEADS)
         """See :class:`connectors.http_connection.Owner`."""
         self.opened_count = 0
         self.sent_count = 0

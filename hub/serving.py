@@ -57,8 +57,8 @@ class _Server(uvicorn.Server):
         give_up_at = anyio.current_time() + DRAIN_S
         while not self.force_exit and anyio.current_time() < give_up_at:
             busy = [connection for connection in self._connections() if connection.is_busy]
-            for connection in self._connections():
-                connection.shutdown()
+            for connection in busy:
+                connection.wind_down()
             if not busy:
                 break
             await anyio.sleep(_DRAIN_STEP_S)

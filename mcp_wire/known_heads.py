@@ -8,7 +8,6 @@ from typing import Final, Generic, TypeVar
 
 Read = TypeVar("Read")
 
-MAX_HEADS: Final = 1024
 MAX_HEAD_BYTES: Final = 2048
 """Longer ones are read anew each time: strangers shall not fill the memory."""
 _END: Final = b"\r\n\r\n"
@@ -20,7 +19,9 @@ class KnownHeads(Generic[Read]):
     ``peer`` keeps apart what the same bytes mean from different peers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_heads: int) -> None:
+        """``max_heads``: with more of them, all are forgotten."""
+        self._max_heads = max_heads
         self._known: dict[tuple[str, bytes], tuple[int, Read]] = {}
 
     def find(self, data: bytes, peer: str = "") -> tuple[Read, bytes] | None:
@@ -35,6 +36,6 @@ class KnownHeads(Generic[Read]):
         """Remember what was read in the head of a message that came as ``data``, if that is all it was."""
         end = len(data) - len(body)
         if end <= MAX_HEAD_BYTES and data.find(_END) + 4 == end and data.endswith(body):
-            if len(self._known) >= MAX_HEADS:
+            if len(self._known) >= self._max_heads:
                 self._known.clear()
             self._known[peer, data[:end]] = len(body), read

@@ -1,7 +1,7 @@
 """What connections are given: limits, and the fast lane that simple requests may take."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -10,6 +10,10 @@ from mcp_wire.known_heads import KnownHeads
 
 Count = Callable[[str, str], None]
 """Takes the source (an address) and the reason of a request that became no call."""
+
+
+MAX_HEADS: Final = 1024
+"""Heads of requests that are known again, of all clients together."""
 
 
 class FrontLimits(Struct, frozen=True, kw_only=True):
@@ -36,7 +40,7 @@ class Door:
         self.lane = lane
         self.count = count
         self.limits = limits
-        self.heads: KnownHeads[tuple[Head, object]] = KnownHeads()
+        self.heads: KnownHeads[tuple[Head, object]] = KnownHeads(MAX_HEADS)
         """Of requests that the fast lane took: each with what the lane read in it."""
         self.closing = False
         """Whether connections end with the answer under way."""

@@ -240,11 +240,15 @@ class FrontProtocol(HttpToolsProtocol):
         if taken is not None:
             taken.hung_up()
 
+    def wind_down(self) -> None:
+        """Close with the next answer to end; a request that is on its way is answered as well."""
+        if self._serving is not None:
+            self._serving.keep_alive = False
+
     def shutdown(self) -> None:
         """The server: serve what is under way, and nothing after it."""
         self._door.closing = True
-        if self._serving is not None:
-            self._serving.keep_alive = False
+        self.wind_down()
         if not self.is_busy:
             self.transport.close()
 

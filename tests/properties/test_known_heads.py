@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_wire.known_heads import MAX_HEAD_BYTES, MAX_HEADS, KnownHeads
+from mcp_wire.known_heads import MAX_HEAD_BYTES, KnownHeads
 
 lines = st.sampled_from([
     b"POST /mcp HTTP/1.1", b"Host: a", b"Content-Length: 3", b"X: \r", b"", b"\r", b"\n",
@@ -16,7 +16,7 @@ bodies = st.binary(max_size=6) | st.sampled_from([b"\r\n\r\n", b"\r\n\r\nabc"])
 def test_the_same_head_and_length_are_known_from_the_same_peer(
     head: bytes, body: bytes, again: bytes, peer: str
 ) -> None:
-    known: KnownHeads[str] = KnownHeads()
+    known: KnownHeads[str] = KnownHeads(8)
     known.keep(head + body, body, "read", "a")
     is_one_head = head.find(b"\r\n\r\n") + 4 == len(head)
     found = known.find(head + again, peer)
@@ -30,7 +30,7 @@ def test_the_same_head_and_length_are_known_from_the_same_peer(
 def test_parts_of_a_message_and_messages_with_something_behind_are_not_known(
     head: bytes, body: bytes, cut: int, more: bytes
 ) -> None:
-    known: KnownHeads[str] = KnownHeads()
+    known: KnownHeads[str] = KnownHeads(8)
     whole = head + body
     known.keep(whole, body, "read")
     if len(whole[:cut]) < len(whole):
@@ -43,16 +43,16 @@ def test_parts_of_a_message_and_messages_with_something_behind_are_not_known(
 def test_a_message_that_came_with_something_else_is_not_kept(
     head: bytes, body: bytes, said: bytes
 ) -> None:
-    known: KnownHeads[str] = KnownHeads()
+    known: KnownHeads[str] = KnownHeads(8)
     known.keep(head + body, said, "read")
     assert known.find(head + body) is None or body == said
 
 
 def test_what_strangers_send_is_kept_within_bounds() -> None:
-    known: KnownHeads[int] = KnownHeads()
-    for number in range(MAX_HEADS + 1):
+    known: KnownHeads[int] = KnownHeads(8)
+    for number in range(9):
         known.keep(b"%d\r\n\r\n" % number, b"", number)
-    assert known.find(b"%d\r\n\r\n" % MAX_HEADS) == (MAX_HEADS, b"")
+    assert known.find(b"8\r\n\r\n") == (8, b"")
     assert known.find(b"0\r\n\r\n") is None
     long = b"x" * MAX_HEAD_BYTES + b"\r\n\r\n"
     known.keep(long, b"", 0)
