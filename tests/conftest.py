@@ -41,7 +41,7 @@ def no_process_is_left_running() -> Iterator[None]:
     assert not left, f"left running: {left}"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """Ports that nobody listens on, for programs that cannot choose their own."""
 

@@ -49,8 +49,11 @@ def config(commands: dict[str, list[str]], urls: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
-@pytest.fixture
-async def hub(tmp_path: Path, free_port: Callable[[], int]) -> AsyncIterator[Portico]:
+@pytest.fixture(scope="module")
+async def hub(
+    tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
+) -> AsyncIterator[Portico]:
+    tmp_path = tmp_path_factory.mktemp("many")
     published = dict(PUBLISHED)
     published["files"] = [str(TOOLS / "mcp-server-filesystem"), str(tmp_path)]
     async with AsyncExitStack() as stack:
@@ -61,13 +64,14 @@ async def hub(tmp_path: Path, free_port: Callable[[], int]) -> AsyncIterator[Por
         for index in range(LIVE - len(published)):
             kind = kinds[index % len(kinds)]
             urls[f"peer{index}"] = stack.enter_context(kind()).url
-        yield await stack.enter_async_context(
+        portico = await stack.enter_async_context(
             running_portico(tmp_path / "data", config=config(published, urls))
         )
+        await until_tried(portico)
+        yield portico
 
 
 async def test_lists_come_at_once_and_say_what_is_missing(hub: Portico) -> None:
-    await until_tried(hub)
     async with raw_caller(f"{hub.origin}/v/all/mcp") as caller:
         durations = []
         for _ in range(200):
@@ -84,7 +88,6 @@ async def test_lists_come_at_once_and_say_what_is_missing(hub: Portico) -> None:
 
 
 async def test_a_broken_upstream_costs_only_its_own_tools(hub: Portico) -> None:
-    await until_tried(hub)
     async with connected(f"{hub.origin}/v/all/mcp", "legacy") as client:
         result = await client.call_tool("add", {"a": 20, "b": 22})
         assert not result.is_error
