@@ -8,12 +8,13 @@ It takes OTLP over HTTP at ``/v1/traces``; what it has seen is at ``GET /stats``
 import argparse
 import asyncio
 import json
-import sys
 from typing import Final, cast
 
 import httptools
 import uvloop
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from bench.listening import listen
 
 _OK: Final = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b"
 _TAKEN: Final = _OK % (b"application/x-protobuf", 0, b"")
@@ -70,12 +71,7 @@ class _Connection(asyncio.Protocol):
 async def serve(port: int) -> None:
     """Serve on 127.0.0.1 until the process is told to end; 0 takes any free port."""
     seen = Seen()
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(seen), "127.0.0.1", port)
-    port = server.sockets[0].getsockname()[1]
-    sys.stdout.write(json.dumps({"url": f"http://127.0.0.1:{port}"}) + "\n")
-    sys.stdout.flush()
-    await server.serve_forever()
+    await listen(lambda: _Connection(seen), port)
 
 
 def main() -> None:

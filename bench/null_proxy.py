@@ -8,13 +8,13 @@ start; a request that finds none idle waits for one.
 
 import argparse
 import asyncio
-import json
-import sys
 from collections import deque
 from typing import Final, cast
 
 import httptools
 import uvloop
+
+from bench.listening import listen
 
 UPSTREAM_CONNECTIONS: Final = 128
 
@@ -106,11 +106,7 @@ async def serve(upstream_host: str, upstream_port: int, port: int) -> None:
             lambda: Outbound(pool), upstream_host, upstream_port
         )
         pool.idle.append(outbound)
-    server = await loop.create_server(lambda: Inbound(pool), "127.0.0.1", port)
-    port = server.sockets[0].getsockname()[1]
-    sys.stdout.write(json.dumps({"url": f"http://127.0.0.1:{port}/mcp"}) + "\n")
-    sys.stdout.flush()
-    await server.serve_forever()
+    await listen(lambda: Inbound(pool), port, "/mcp")
 
 
 def main() -> None:

@@ -10,8 +10,6 @@ What it has seen is at ``GET /stats``.
 
 import argparse
 import asyncio
-import json
-import sys
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
@@ -20,6 +18,7 @@ import uvloop
 from msgspec import UNSET, DecodeError, Raw, Struct, UnsetType, field
 from msgspec.json import Decoder
 
+from bench.listening import listen
 from mcp_wire.codes import META_PROGRESS, META_REVISION, METHOD_NOT_FOUND, PARSE_ERROR
 from mcp_wire.jsonrpc import encode, encode_error, encode_result
 from mcp_wire.revisions import LATEST_LEGACY, LATEST_MODERN
@@ -269,12 +268,7 @@ def _refusal(status: bytes, message: bytes) -> bytes:
 async def serve(port: int) -> None:
     """Serve on 127.0.0.1 until the process is told to end; 0 takes any free port."""
     statistics = Statistics()
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(statistics), "127.0.0.1", port)
-    port = server.sockets[0].getsockname()[1]
-    sys.stdout.write(json.dumps({"url": f"http://127.0.0.1:{port}/mcp"}) + "\n")
-    sys.stdout.flush()
-    await server.serve_forever()
+    await listen(lambda: _Connection(statistics), port, "/mcp")
 
 
 def main() -> None:

@@ -15,7 +15,6 @@ from mcp_wire.known_heads import KnownHeads
 
 Breakage = Literal["disconnected", "violation"]
 
-STREAM: Final = b"event-stream"
 KnownHead = tuple[int, list[tuple[bytes, bytes]]]
 """Status and header fields of an answer."""
 
@@ -310,7 +309,8 @@ class HttpConnection(asyncio.Protocol):
         piece, self._piece = self._piece, b""
         headers = dict(self._headers)
         length = int(headers.get(b"content-length", b"-1"))
-        if 0 <= length <= len(piece) and STREAM not in headers.get(b"content-type", b""):
+        is_stream = b"event-stream" in headers.get(b"content-type", b"").lower()
+        if 0 <= length <= min(len(piece), self._owner.limits.max_body_bytes) and not is_stream:
             body = piece[len(piece) - length :]
             self._owner.heads.keep(piece, body, (self._status, self._headers))
 
@@ -343,6 +343,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _finish(self) -> None:
         receiver, self._receiver = self._receiver, None
+        if receiver is not None and self._piece and self._keep and not self._excess:
+            self._remember()
         self._free()
         if receiver is not None:
             receiver.complete()
@@ -352,8 +354,6 @@ class HttpConnection(asyncio.Protocol):
         transport = self._transport
         if self._paused:
             self.resume()
-        if self._piece and self._keep and not self._excess:
-            self._remember()
         if self._is_first:
             self._is_first = False
             self._note_offer()

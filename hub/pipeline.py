@@ -17,7 +17,6 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from hub.catalog.arguments import effective_params, unwrap
-from hub.catalog.system_tools import CALL_TOOL
 from hub.domain.call import Call
 from hub.domain.catalog import SYSTEM_UPSTREAM, Exposure, VirtualServer
 from hub.domain.outcome import Outcome, Refusal
@@ -150,11 +149,10 @@ class Pipeline:
         try:
             principal = identify(call, snapshot, self._revoked, self._now)
             tenant = snapshot.tenants[principal.tenant]
-            if call.target.name == CALL_TOOL:
-                call = unwrap(call, tenant.virtual_servers.get(call.virtual_server))
+            call = unwrap(call, tenant.virtual_servers.get(call.virtual_server))
             reach = self._authorize(call, principal, tenant)
             params = call.params
-            if reach.exposure is not None and reach.exposure.arguments:
+            if reach.exposure is not None:
                 params = effective_params(reach.exposure, call)
             if not waited and reach.exposure is None and reach.virtual_server is not None:
                 first_listing = self._catalogue.first_listing(reach.virtual_server)

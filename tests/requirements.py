@@ -383,7 +383,7 @@ REQUIREMENTS = (
     ),
     _promise(
         "H1-session-ended",
-        "mcp.md 2 (row 3), 2025-11-25 transports (Session Management)",
+        "mcp.md S18 and C9, 2025-11-25 transports (Session Management)",
         "A client that has left for good takes along what upstreams kept for it alone; what is in flight goes on.",
         "behaviour/test_legacy_notifications.py::test_a_session_that_is_ended_is_ended_upstream",
         "behaviour/test_legacy_notifications.py::"

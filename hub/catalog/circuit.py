@@ -27,12 +27,11 @@ class Circuit:
         self._clock = clock
         self._jitter = jitter
         self._opened = opened
-        self._failures = 0
+        self.failures = 0
+        """In a row; without any a success is no news."""
         self._pause_s = FIRST_PAUSE_S
         self._until: float | None = None
         self._probing = False
-        self.is_sound = True
-        """Whether the last request succeeded, so that another success is no news."""
 
     @property
     def retry_after_s(self) -> float:
@@ -50,14 +49,13 @@ class Circuit:
 
     def succeeded(self) -> None:
         """The upstream answered, whatever it said."""
-        self._failures, self._pause_s = 0, FIRST_PAUSE_S
-        self._until, self._probing, self.is_sound = None, False, True
+        self.failures, self._pause_s = 0, FIRST_PAUSE_S
+        self._until, self._probing = None, False
 
     def failed(self) -> None:
         """The upstream did not answer, or broke its protocol."""
-        self._failures += 1
-        self.is_sound = False
-        if not self._probing and (self._until is not None or self._failures < THRESHOLD):
+        self.failures += 1
+        if not self._probing and (self._until is not None or self.failures < THRESHOLD):
             return
         self._probing = False
         self._until = self._clock() + self._pause_s * (0.5 + self._jitter() / 2)

@@ -108,7 +108,7 @@ class GuardedOutcome:
     def first(self, take: Callable[[Event | None], None]) -> None:
         """See :class:`connectors.outcome.Prompt`."""
         guard = self._guard
-        if self._over or not (guard.circuit.is_sound or guard.circuit.admits()):
+        if self._over or (guard.circuit.failures and not guard.circuit.admits()):
             self._over = True
             take(_left_alone(guard))
             return
@@ -137,7 +137,7 @@ class GuardedOutcome:
     def _note(self, event: Event) -> None:
         if isinstance(event, Result | Failure):
             self._end(event)
-        elif isinstance(event, Ask) and not self._guard.circuit.is_sound:
+        elif isinstance(event, Ask) and self._guard.circuit.failures:
             self._guard.circuit.succeeded()  # it may wait for its caller for long, and it is there
 
     def _end(self, event: Result | Failure | None) -> None:
@@ -151,7 +151,7 @@ class GuardedOutcome:
             circuit.given_up()
         elif isinstance(event, Failure) and _counts(event):
             circuit.failed()
-        elif not circuit.is_sound:
+        elif circuit.failures:
             circuit.succeeded()
         self._guard.ended()
 

@@ -187,7 +187,7 @@ class Upstreams:
             own = f"{tenant}/{principal}" if self.isolates(tenant, name) else session
             upstream.roots_changed(own)
 
-    def left(self, tenant: str, _principal: str, session: str) -> None:
+    def left(self, tenant: str, session: str) -> None:
         """Have upstreams end their conversations with a legacy session that is over."""
         for upstream in self._tenants.get(tenant, {}).values():
             upstream.left(session)

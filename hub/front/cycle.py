@@ -1,4 +1,4 @@
-"""One request over ASGI, and its answer as few writes as it can be."""
+"""One request over ASGI, and its answer in as few writes as it can be."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from hub.surfaces.asgi import Scope
 from hub.surfaces.connection import Client, Head
 
 MAX_GATHERED_BYTES: Final = 64 * 1024
+"""How much of an answer waits for the end of a turn."""
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 

@@ -47,6 +47,20 @@ async def test_a_warm_call_is_one_request_on_the_same_connection() -> None:
         assert raw.connections == 1
 
 
+@pytest.mark.parametrize("kind", ["text/event-stream", "Text/Event-Stream; charset=utf-8"])
+async def test_a_whole_event_stream_is_read_as_one_however_often_its_head_comes(kind: str) -> None:
+    async def streamed(_: Received, wire: Wire) -> None:
+        result = wire.envelope(b"result", b'{"resultType":"complete","content":[]}')
+        await wire.reply(200, b"data: %b\n\n" % result, content_type=kind)
+
+    async with (
+        raw_server(ModernScript({"tools/call": streamed})) as raw,
+        connected(raw.url, MODERN) as harness,
+    ):
+        for _ in range(3):
+            assert isinstance(await harness.end(harness.tool("any")), Result)
+
+
 async def test_a_request_says_in_headers_what_it_says_in_its_body() -> None:
     async with (
         raw_server(ModernScript({"tools/call": answer})) as raw,

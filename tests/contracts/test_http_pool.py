@@ -151,6 +151,15 @@ async def test_answers_with_a_head_that_is_known_are_read_like_the_first() -> No
         assert (await failure(pool)).kind == "disconnected"
 
 
+@pytest.mark.parametrize("limits", [{"max_body_bytes": 4}, {"max_head_bytes": 30}])
+async def test_an_answer_that_was_too_large_is_not_known_when_it_comes_again(
+    limits: dict[str, Any],
+) -> None:
+    async with raw_server(greet) as raw, pooled(raw, **limits) as pool:
+        for _ in range(3):
+            assert (await failure(pool)).kind == "violation"
+
+
 async def test_a_connection_lost_after_sending_is_not_tried_again() -> None:
     async def leaves_on_the_second(received: Received, wire: Wire) -> None:
         if len(raw.requests) == 2:

@@ -223,7 +223,7 @@ class ParkedCalls(Protocol):
         ...
 
 
-def _nobody_is_told(_tenant: str, _principal: str, _session: str) -> None:
+def _nobody_is_told(*_: str) -> None:
     """Where no upstream keeps conversations with clients."""
 
 
@@ -249,8 +249,8 @@ class Collaborators(Struct, frozen=True, kw_only=True):
     """Portico's own, for ``serverInfo``."""
     roots_changed: Callable[[str, str, str], None] = _nobody_is_told
     """Told of tenant, principal and session whose client has other roots now."""
-    session_left: Callable[[str, str, str], None] = _nobody_is_told
-    """Told of tenant, principal and session whose client will not come back."""
+    session_left: Callable[[str, str], None] = _nobody_is_told
+    """Told of tenant and session whose client will not come back."""
     streams: OpenStreams = field(default_factory=OpenStreams)
     heartbeat_s: float = 15.0
     """How long a stream may be silent before a comment is sent, and an answer before it becomes one."""

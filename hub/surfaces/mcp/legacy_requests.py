@@ -167,7 +167,7 @@ class LegacyRequests:
     def end(self, session: Session) -> None:
         """End a session for good; upstreams end what they keep for it."""
         self._sessions.end(session.nonce)
-        self._session_left(session.tenant, session.principal, session.nonce)
+        self._session_left(session.tenant, session.nonce)
 
     def pong(self, message: Inbound) -> bytes:
         """The answer to ``ping``, which is no call."""

@@ -154,7 +154,7 @@ class FastLane:
             return None
         try:
             message = parse(body)
-            if codes.META_REVISION in message.meta:
+            if message.is_modern:
                 call = self._modern(connection, message, reading, reading.caller)
             else:
                 call = self._legacy(connection, message, reading.habit, reading.caller)
