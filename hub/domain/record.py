@@ -53,6 +53,16 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     interaction: str = ""
     trace: str = ""
     peer: str = ""
+    groups: frozenset[str] = frozenset()
+    """The principal's groups at the time."""
+    rules: tuple[str, ...] = ()
+    """Guardrails, limits and budgets that acted: ``name=redact``, ``name=block``, ``name=refuse``,
+    ``name=monitor`` for what would have acted, ``name=alert``."""
+    cost: int = 0
+    """What it cost, in micro-units of ``currency``."""
+    currency: str = ""
+    charged: tuple[str, ...] = ()
+    """Keys of the quotas and budgets it counts on (``hub.domain.metering.Counter``)."""
     count: int = 1
     """How many requests an aggregate stands for."""
 
