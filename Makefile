@@ -13,9 +13,11 @@ help: ## what each target is for
 setup: ## install everything locked into .venv; makes .venv/bin/portico
 	@scripts/setup_python.sh
 
-tools: setup ## install what the tests run beside Python: Node tools and PostgreSQL
+tools: setup ## install what the tests run beside Python: Node tools, PostgreSQL, Redis, Prometheus
 	@scripts/install_node_tools.sh
 	@scripts/install_postgresql.sh
+	@scripts/install_redis.sh
+	@scripts/install_prometheus.sh
 
 check: setup ## formatting, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -59,7 +59,9 @@ from hub.domain.principal import Evidence
 from hub.identity.api_keys import digest_of, new_key
 from hub.live.leases import Leases
 from hub.live.revocation import Revocations
-from hub.pipeline import Pipeline
+from hub.metering.local import LocalCounting
+from hub.metering.meter import Meter
+from hub.pipeline import Pipeline, Stages
 from hub.providers.catalogue import Catalogue
 from hub.providers.self_description import SelfDescription
 from hub.snapshot import Snapshot, SnapshotHolder
@@ -140,16 +142,19 @@ class Hub:
         self._compiler = Compiler(MemoryLedger(), statuses=self.upstreams.statuses)
         search = ToolSearch()
         self._pipeline = Pipeline(
-            snapshots=self.snapshots,
-            revoked=Revocations(),
-            catalogue=self.upstreams,
-            recorder=recorder,
-            observer=Metrics(version="0"),
-            providers={
-                "catalogue": Catalogue(sealer, search, PageCache()),
-                "self_description": SelfDescription(search),
-            },
-            now=_now,
+            Stages(
+                snapshots=self.snapshots,
+                revoked=Revocations(),
+                catalogue=self.upstreams,
+                recorder=recorder,
+                meter=Meter(LocalCounting(_now), _now),
+                observer=Metrics(version="0"),
+                providers={
+                    "catalogue": Catalogue(sealer, search, PageCache()),
+                    "self_description": SelfDescription(search),
+                },
+                now=_now,
+            )
         )
         self._ids = count()
 

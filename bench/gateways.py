@@ -1,6 +1,7 @@
 """What stands in front of the upstream: the floor, Portico, and the peers."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -15,14 +16,18 @@ from msgspec import Struct
 from bench.errors import NotStarted, Unsound
 from bench.exchange import verify
 from bench.floor import FloorName, running_floor
-from bench.processes import Cores, Program, module, running
+from bench.processes import Cores, Program, await_port, free_port, module, running
 from bench.variants import VARIANTS, Variant
 from mcp_wire.revisions import Era
 
 PORTICO: Final = "portico"
 PLAIN: Final = "portico-plain"
 """Portico with the fast lane closed."""
-LANES: Final = (PORTICO, PLAIN)
+RULED: Final = "portico-rules"
+"""Portico with limits, a budget and three guardrails on each call, counted in its process."""
+SHARED: Final = "portico-redis"
+"""The same, counted in Redis."""
+PORTICOS: Final = (PORTICO, PLAIN, RULED, SHARED)
 DIRECT: Final = "direct"
 """Nothing in front of the upstream."""
 PEERS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -39,6 +44,7 @@ version: 1
 server: {{fast_lane: {fast}}}
 record: {{level: written}}
 telemetry: {telemetry}
+redis: {redis}
 upstreams:
   measured: {{url: "{upstream}"}}
 virtual_servers: {{default: {{anonymous: true}}}}
@@ -46,6 +52,20 @@ principals: {{caller: {{kind: service}}}}
 groups: {{callers: {{members: [caller]}}}}
 grants:
   - {{group: callers, virtual_server: default}}
+"""
+# So much of everything that nothing is ever refused: what is measured is asking.
+_RULES: Final = """\
+guardrails:
+  - {name: secrets, check: secrets, on: [request, response], action: redact, attach: {tenant: default}}
+  - {name: people, check: personal_data, on: [request, response], action: redact, attach: {tenant: default}}
+  - {name: shape, check: json_schema, on: [request], action: block, attach: {tenant: default}}
+limits:
+  - {name: burst, rate: "100000000/s", per: principal, attach: {tenant: default}}
+  - {name: day, quota: "100000000000/day", per: group, attach: {group: callers}}
+  - {name: width, concurrency: 10000, per: key, attach: {tenant: default}}
+prices: [{upstream: measured, per_call: "0.000001 USD"}]
+budgets:
+  - {name: month, amount: "100000000.00 USD", period: month, per: group, attach: {group: callers}}
 """
 
 
@@ -90,6 +110,7 @@ class Gateways:
         self._running: dict[tuple[str, str], Gateway] = {}
         self._failed: set[tuple[str, str]] = set()
         self._collector: Program | None = None
+        self._redis = ""
         self._starts = 0
         self._stack = ExitStack()
 
@@ -124,7 +145,7 @@ class Gateways:
         return Start(median(one[0] for one in seen), median(one[1] for one in seen) / 1e6)
 
     def _start(self, name: str, variant: Variant) -> AbstractContextManager[Gateway]:
-        if name in LANES:
+        if name in PORTICOS:
             return self._portico(name, variant.tracing)
         credentials = self.get(PORTICO, variant).credentials
         if name in PEERS:
@@ -181,15 +202,33 @@ class Gateways:
             telemetry = {"otlp_endpoint": self._collector_url(), "sample_ratio": tracing}
         text = _CONFIGURATION.format(
             upstream=self._upstream_url,
-            fast="true" if name == PORTICO else "false",
+            fast="false" if name == PLAIN else "true",
             telemetry=json.dumps(telemetry),
+            redis=json.dumps({"url": self._redis_url()} if name == SHARED else {}),
         )
+        if name in (RULED, SHARED):
+            text += _RULES
         configuration.write_text(text, encoding="utf-8")
         command = [_PORTICO, "up", "--config", str(configuration), "--data", str(data)]
         command += ["--port", "0", "--json"]
         log = place.with_suffix(".log")
         with running(command, core=self._cores.gateway, log=log) as program:
             yield program, data
+
+    def _redis_url(self) -> str:
+        """Redis on the core of the upstream, started when it is needed first. Raises NotStarted."""
+        if not self._redis:
+            program = shutil.which("redis-server")
+            if program is None:
+                raise NotStarted("there is no redis-server; scripts/install_redis.sh installs it")
+            port = free_port()
+            command = [program, "--port", f"{port}", "--bind", "127.0.0.1", "--save", ""]
+            log = self._directory / "redis.log"
+            started = running(command, core=self._cores.load, log=log, announces=False)
+            self._stack.enter_context(started)
+            await_port(port)
+            self._redis = f"redis://127.0.0.1:{port}/0"
+        return self._redis
 
     def _collector_url(self) -> str:
         """Who takes traces; started when it is needed first, on the core of the upstream."""
@@ -205,7 +244,7 @@ def _needs(name: str, variant: Variant) -> str:
     """What a gateway of that name has to be started with, apart from what they all have."""
     if name in PEERS:
         return variant.era
-    return f"{variant.tracing}" if name in LANES else ""
+    return f"{variant.tracing}" if name in PORTICOS else ""
 
 
 def _credentials(data: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from bench.errors import BenchError
-from bench.gateways import DIRECT, PLAIN, PORTICO, Gateway, Gateways
+from bench.gateways import DIRECT, PLAIN, PORTICO, RULED, SHARED, Gateway, Gateways
 from bench.load import Generator, Load
 from bench.measure import Case, Run
 from bench.processes import Program
@@ -89,6 +89,7 @@ class Bench:
             self._plan.floor,
             PORTICO,
             *((PLAIN,) if variant.plain else ()),
+            *((RULED, SHARED) if variant.ruled else ()),
             *(self._plan.peers if variant.peers else ()),
         )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.floor import find_nginx
-from bench.gateways import PEERS, PORTICO
+from bench.gateways import PEERS, PORTICO, RULED, SHARED
 from bench.interleaving import Plan
 from bench.limits import START, Verdict
 from bench.summary import Summary
@@ -87,6 +87,24 @@ def peers_section(summaries: Sequence[Summary], how: str) -> str:
             cpu, p50 = one.cpu_ratio / own.cpu_ratio, one.p50_ratio / own.p50_ratio
             rows.append((one.variant, one.gateway, f"{cpu:.1f}", f"{p50:.1f}", f"{one.reach:.2f}"))
     return f"{_aligned(rows)}\n\n{how}"
+
+
+def rules_section(summaries: Sequence[Summary], how: str) -> str:
+    """What rules cost: calls under them over calls without, in the same repetitions."""
+    bare = {one.variant: one for one in summaries if one.gateway == PORTICO}
+    rows = [("variant", "gateway", "CPU over bare", "CPU added", "p50 over bare", "reach")]
+    for one in summaries:
+        own = bare.get(one.variant)
+        if own is not None and one.gateway in (RULED, SHARED):
+            added = one.cpu_ratio - own.cpu_ratio
+            row = (
+                one.variant,
+                one.gateway,
+                f"{one.cpu_ratio / own.cpu_ratio:.2f}",
+                f"{added:+.2f}",
+            )
+            rows.append((*row, f"{one.p50_ratio / own.p50_ratio:.2f}", f"{one.reach:.2f}"))
+    return f"{_aligned(rows)}\n\nCPU added is over the floor's CPU per call. {how}"
 
 
 def circumstances(plan: Plan, cores: str) -> str:

@@ -56,6 +56,7 @@ def main() -> int:
         sys.stdout.write(f"{shown}\n\n{report.limits_table(judged)}\n\n{how}\n")
     if given.publish and not bench.failures:
         write_section("calls", report.calls_section(summaries, judged, how), given.publish)
+        write_section("rules", report.rules_section(summaries, how), given.publish)
         if given.peers:
             write_section("peers", report.peers_section(summaries, how), given.publish)
     for failure in bench.failures:

@@ -32,6 +32,8 @@ class Variant(Struct, frozen=True, kw_only=True):
     """Share of calls that Portico traces; None: it makes no traces."""
     plain: bool = False
     """Whether it is measured with the fast lane closed as well."""
+    ruled: bool = False
+    """Whether it is measured with rules on each call as well, counted in process and in Redis."""
     peers: bool = False
     """Whether the peers are measured as well."""
 
@@ -43,11 +45,11 @@ class Variant(Struct, frozen=True, kw_only=True):
 
 def _all() -> tuple[Variant, ...]:
     return (
-        Variant(name="modern-call", era="modern", plain=True, peers=True),
-        Variant(name="legacy-call", era="legacy", plain=True, peers=True),
+        Variant(name="modern-call", era="modern", plain=True, ruled=True, peers=True),
+        Variant(name="legacy-call", era="legacy", plain=True, ruled=True, peers=True),
         Variant(name="modern-call-anonymous", era="modern", key=False),
         Variant(name="legacy-call-anonymous", era="legacy", key=False),
-        Variant(name="modern-call-c1", era="modern", connections=1),
+        Variant(name="modern-call-c1", era="modern", connections=1, ruled=True),
         Variant(name="modern-call-c64", era="modern", connections=64, plain=True),
         Variant(name="modern-call-traced-0", era="modern", tracing=0.0, plain=True),
         Variant(name="modern-call-traced-100", era="modern", tracing=1.0),
@@ -59,7 +61,7 @@ def _all() -> tuple[Variant, ...]:
         Variant(name="legacy-stream", era="legacy", chunks=200),
         Variant(name="modern-stream-c1", era="modern", chunks=5, connections=1, first_event=True),
         Variant(name="legacy-stream-c1", era="legacy", chunks=5, connections=1, first_event=True),
-        Variant(name="modern-call-10k", era="modern", text_bytes=10_000),
+        Variant(name="modern-call-10k", era="modern", text_bytes=10_000, ruled=True),
         Variant(name="modern-call-100k", era="modern", text_bytes=100_000),
     )
 

@@ -1,4 +1,4 @@
-"""Fetching documents off the data path: OpenAPI descriptions, registries, metadata.
+"""Requests off the data path: documents that are fetched (OpenAPI, registries, metadata), alerts.
 
 One client for the whole process. Every hop passes the address guard and is connected to the address
 that was judged; bodies are bounded; headers never follow a redirect to another origin.
@@ -98,6 +98,28 @@ class HttpClient:
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             raise Unreachable(f"{endpoint_of(url).url}: {type(error).__name__}") from error
         raise ProtocolViolation(f"{endpoint_of(url).url} redirects too often")
+
+    async def post(
+        self, url: str, body: bytes, *, guard: Resolve, content_type: str, within_s: float
+    ) -> int:
+        """POST a body and return the status of the answer, whose body is not read.
+
+        Redirects are not followed. Raises as :meth:`fetch` does, but for the status.
+        """
+        endpoint = endpoint_of(url)
+        headers = {"Content-Type": content_type}
+        try:
+            async with (
+                asyncio.timeout(within_s),
+                self._client.stream(
+                    "POST", url, content=body, headers=headers, extensions={_GUARD: guard}
+                ) as answer,
+            ):
+                return answer.status_code
+        except TimeoutError:
+            raise Unreachable(f"{endpoint.url} did not answer in time") from None
+        except httpx2.TransportError as error:
+            raise Unreachable(f"{endpoint.url}: {type(error).__name__}") from error
 
     async def _get(
         self, url: str, guard: Resolve, headers: Mapping[str, str], max_bytes: int

@@ -7,6 +7,7 @@ calls in between, and what it has so far is kept only when all of it succeeded.
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from ipaddress import ip_network
 from typing import Final
 
 import anyio
@@ -14,13 +15,18 @@ import anyio.lowlevel
 from msgspec import Struct
 from msgspec.structs import replace
 
+from hub.catalog.known_rules import MakeGuardrail
 from hub.catalog.names import MemoryLedger, NameLedger, Names
 from hub.catalog.steps import Steps, in_slices
 from hub.catalog.tenant import Compiled, Draft, TenantSource
 from hub.domain.catalog import KINDS, Kind, NameClaim, UpstreamStatus
 from hub.domain.desired import Desired, KeySpec
 from hub.domain.principal import ANONYMOUS, Principal
+from hub.domain.rules import GuardrailSpec
 from hub.errors import ConfigurationError
+from hub.guard.callouts import Callouts
+from hub.guard.chain import Guardrail
+from hub.guard.checks import made
 from hub.policy.authorize import may_enter
 from hub.snapshot import KeyEntry, Snapshot, TenantSnapshot
 
@@ -50,8 +56,13 @@ class Compiler:
         ledger: NameLedger,
         *,
         statuses: Callable[[str], Mapping[str, UpstreamStatus]] = lambda _: {},
+        make_guardrail: MakeGuardrail | None = None,
     ) -> None:
-        """``statuses`` gives the live statuses of a tenant's upstreams, which snapshots refer to."""
+        """``statuses`` gives the live statuses of a tenant's upstreams, which snapshots refer to.
+
+        Without ``make_guardrail`` guardrails that ask others know no secrets.
+        """
+        self._make_guardrail = make_guardrail or _without_secrets
         self._ledger = ledger
         self._statuses = statuses
         self._tenants: dict[str, Compiled] = {}
@@ -73,7 +84,13 @@ class Compiler:
                 if state is None or state.is_wasteful:
                     names = Names(await self._ledger.load(name)) if state is None else state.names
                     state = Compiled(names)
-                draft = Draft(state, tenant, anonymous=source.anonymous, revision=revision)
+                draft = Draft(
+                    state,
+                    tenant,
+                    anonymous=source.anonymous,
+                    revision=revision,
+                    make=self._make_guardrail,
+                )
                 await self._name(draft)
                 compiled[name] = await in_slices(draft.assembled(self._statuses(name)))
                 states[name] = draft.kept()
@@ -106,6 +123,8 @@ async def reachable(
 
     Nothing is claimed. ``anonymous`` is a principal here when any virtual server is open to it.
     """
+    desired = replace(source.desired, guardrails=(), limits=(), prices=(), budgets=())
+    source = replace(source, desired=desired)
     snapshot = await Compiler(MemoryLedger(names)).compile(Source(tenants=(source,)))
     tenant = snapshot.tenants[source.desired.tenant]
     callers = [principal for _, principal in sorted(principals_of(source.desired).items())]
@@ -129,6 +148,10 @@ async def reachable(
     return found
 
 
+def _without_secrets(spec: GuardrailSpec) -> Guardrail:
+    return made(spec, Callouts(lambda value: value))
+
+
 def _keys(source: Source) -> Steps[dict[bytes, KeyEntry]]:
     principals = {tenant.desired.tenant: principals_of(tenant.desired) for tenant in source.tenants}
     entries: dict[bytes, KeyEntry] = {}
@@ -142,7 +165,8 @@ def _keys(source: Source) -> Steps[dict[bytes, KeyEntry]]:
         ends = (
             None if key.expires_at is None else datetime.fromisoformat(key.expires_at).timestamp()
         )
-        entries[key.digest] = KeyEntry(key.id, proved, ends)
+        networks = tuple(ip_network(cidr, strict=False) for cidr in key.cidrs)
+        entries[key.digest] = KeyEntry(key.id, proved, ends, networks)
     return entries
 
 

@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 
 RETRY_S: Final = 1.0
 """After this long a state that could not serve is tried again."""
+LOOK_EVERY_S: Final = 0.5
+"""How often the stores are asked whether others changed something: revocations take 1 s at most."""
 
 
 class Upstreams(Protocol):
@@ -115,13 +117,16 @@ class Control:
     async def _load(self, epoch: Epoch) -> None:
         keys = await self._keys.list()
         tenants = {DEFAULT_TENANT, *await self._objects.tenants()}
-        desired = [(await self._objects.load(tenant)).desired for tenant in sorted(tenants)]
+        stored = [await self._objects.load(tenant) for tenant in sorted(tenants)]
+        # To everything that serves, a tenant that is disabled is one that does not exist.
+        desired = [tenant.desired for tenant in stored if tenant.settings.enabled]
         self._revocations.advance(
             epoch.revocation, [key.id for key in keys if key.revoked_at is not None]
         )
         for tenant in desired:
             await self._upstreams.apply(tenant.tenant, tenant.upstreams)
-        for gone in {former.tenant for former in self._desired} - tenants:
+        serving = {tenant.tenant for tenant in desired}
+        for gone in {former.tenant for former in self._desired} - serving:
             await self._upstreams.apply(gone, ())
         self._epoch, self._desired, self._key_specs = epoch, tuple(desired), keys
 
@@ -135,7 +140,7 @@ class Control:
         self._snapshots.swap(await self._compiler.compile(source))
 
     async def _follow_stores(self) -> None:
-        async for epoch in self._epochs.changes():
+        async for epoch in self._epochs.changes(LOOK_EVERY_S):
             if epoch != self._epoch:
                 await self._refresh_at_last()
 

@@ -1,84 +1,43 @@
 """A call on its way: what the stages decided of it, its outcome, and what its record will say."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
+from functools import partial
 from time import perf_counter_ns
-from typing import Literal, Protocol
+from typing import Final
 
-from msgspec import Raw, Struct
+from msgspec import Raw
 from msgspec.structs import replace
 
+from hub.admission import Admitted, MustAwait, Refused
 from hub.domain.call import Call
-from hub.domain.catalog import Exposure, VirtualServer
-from hub.domain.grant import View
+from hub.domain.catalog import Exposure
+from hub.domain.metering import Hold
 from hub.domain.outcome import Ask, Event, Failure, Outcome, Refusal, Result
 from hub.domain.parked import AbandonReason
 from hub.domain.principal import Principal
 from hub.domain.record import Delivery, Entry, EntryOutcome
-from hub.snapshot import Snapshot, TenantSnapshot
+from hub.guard.passing import Passing
 from mcp_wire.jsonrpc import encode
 
-ProviderName = Literal["administration", "catalogue", "capabilities", "self_description"]
-
-
-class Admitted(Struct, frozen=True, kw_only=True):
-    """A call that may run: everything its provider needs, decided."""
-
-    call: Call
-    principal: Principal
-    tenant: TenantSnapshot
-    snapshot: Snapshot
-    provider: ProviderName
-    params: Mapping[str, Raw]
-    """As the provider gets them: fixed and default arguments applied; ``call.params`` as sent."""
-    view: View | None = None
-    virtual_server: VirtualServer | None = None
-    exposure: Exposure | None = None
-
-
-class Refused(Struct, frozen=True):
-    """A call that a stage turned down, and whom it came from as far as was known."""
-
-    call: Call
-    principal: Principal | None
-    refusal: Refusal
-
-
-class MustAwait(Struct, frozen=True):
-    """A stage has to wait: await ``ready``, then admit the call again."""
-
-    ready: Awaitable[None]
-
-
-class Resumed(Struct, frozen=True):
-    """What a call goes on with that continues an earlier leg of its interaction."""
-
-    interaction_id: str = ""
-    outcome: Outcome | None = None
-    """The upstream request that the earlier leg left open; None: the provider is asked anew."""
-    more: Mapping[str, Raw] = {}
-    """What the provider gets beside the parameters. No digest covers it: legs compare equal."""
-
-
-class Resumption(Protocol):
-    """What a call claims to continue."""
-
-    def resume(self, admitted: Admitted) -> Resumed:
-        """What it continues, once it is known who calls and what. Raises Refusal."""
-        ...
+_NOT_EXECUTED: Final = frozenset(("unreachable", "unsupported"))
+NO_GROUPS: Final[frozenset[str]] = frozenset()
 
 
 class Running:
     """A call under way: its events in order, then how it ended."""
 
     __slots__ = (
-        "_first",
+        "_following",
         "_invoke",
         "_outcome",
+        "_refusal",
+        "_unseen",
         "admitted",
         "delivered",
         "end",
         "forwarded_ns",
+        "is_continued",
         "parked",
     )
 
@@ -88,8 +47,14 @@ class Running:
         outcome: Outcome,
         invoke: Callable[[Admitted], Outcome] | None = None,
         forwarded_ns: int | None = None,
+        *,
+        is_continued: bool = False,
     ) -> None:
-        """``invoke`` asks the provider, for calls that may have to ask it again."""
+        """``invoke`` asks the provider, for calls that may have to ask it again.
+
+        ``is_continued``: the outcome is of a request that an earlier leg made.
+        """
+        self.is_continued = is_continued
         self.admitted = admitted
         self.forwarded_ns = forwarded_ns
         """When it went to an upstream, by the clock of :func:`time.perf_counter_ns`."""
@@ -99,7 +64,12 @@ class Running:
         """What the record tells of; a surface that ends the call otherwise sets it."""
         self.parked = ""
         """The handle under which the upstream request was parked."""
-        self._first: Event | None = None
+        self._following: list[Event] = []
+        """Events that come next; guardrails have seen them."""
+        self._unseen: Event | None = None
+        """An event that guardrails still have to see."""
+        self._refusal: Refusal | None = None
+        """What they said of an answer that nobody was there to hear of."""
         self._outcome = outcome
         self._invoke = invoke
 
@@ -107,31 +77,62 @@ class Running:
         return self
 
     async def __anext__(self) -> Event:
-        event, self._first = self._first, None
-        if event is None:
-            event = await self._outcome.__anext__()
-        if isinstance(event, Result | Failure):
-            self.end = event
-        return event
+        if self._refusal is not None:
+            raise self._refusal
+        while not self._following:
+            event, self._unseen = self._unseen, None
+            if event is None:
+                event = await self._outcome.__anext__()
+            passing = self.admitted.passing
+            if passing is None:
+                return self._noted(event)
+            self._following += await passing.event(event)
+        return self._noted(self._following.pop(0))
 
     def first(self, take: Callable[[Event | None], None]) -> None:
         """Ask the provider; ``take`` gets its first event; see :class:`connectors.outcome.Prompt`."""
         ask = getattr(self._outcome, "first", None)
         if ask is None:
             take(None)
-        else:
+        elif self.admitted.passing is None:
             ask(take)
+        else:
+            ask(partial(self._taken, self.admitted.passing, take))
 
     def put_back(self, event: Event) -> None:
         """Have ``event`` be the next one after all."""
-        self._first = event
+        self._following.insert(0, event)
+
+    def _taken(
+        self, passing: Passing, take: Callable[[Event | None], None], event: Event | None
+    ) -> None:
+        """Guardrails see the first event; what takes them longer is awaited."""
+        if not isinstance(event, Result) or passing.waits_for_response:
+            self._unseen = event
+            take(None)
+            return
+        try:
+            event = passing.result(event)
+        except Refusal as refusal:
+            self._refusal, event = refusal, None
+        take(event)
+
+    def _noted(self, event: Event) -> Event:
+        if isinstance(event, Result | Failure):
+            self.end = event
+        return event
 
     async def again(self, more: Mapping[str, Raw]) -> None:
-        """Ask the provider anew, with ``more`` beside the parameters: the events that follow are its."""
+        """Ask the provider anew, with ``more`` beside the parameters: the events that follow are its.
+
+        Raises Refusal where guardrails do not let the upstream have it.
+        """
         if self._invoke is None:
             raise RuntimeError("nobody can be asked again")
         await self._outcome.aclose()
         admitted = self.admitted
+        if admitted.passing is not None:
+            more = await admitted.passing.answers(more)
         self.end = None
         self._outcome = self._invoke(replace(admitted, params={**admitted.params, **more}))
 
@@ -139,6 +140,16 @@ class Running:
         """End the call with ``end``; its outcome is the taker's, who closes it one day."""
         self.end, self.parked = end, handle
         return self._outcome
+
+    @property
+    def is_charged(self) -> bool:
+        """Whether an upstream may have executed it, and what it was asked for is over."""
+        if (self.forwarded_ns is None and not self.is_continued) or self.parked:
+            return False
+        end = self.end
+        if isinstance(end, Failure):
+            return end.kind not in _NOT_EXECUTED
+        return not (isinstance(end, Result) and end.input_required)
 
     async def abandon(self) -> None:
         """Give up what is still under way; the upstream is told."""
@@ -159,11 +170,17 @@ class Passage:
 
     __slots__ = (
         "abandoned",
+        "admission",
         "admitted",
         "arrived",
         "began_ns",
         "call",
+        "carried",
         "crashed",
+        "exposure",
+        "hold",
+        "notes",
+        "passing",
         "principal",
         "refusal",
         "running",
@@ -174,12 +191,35 @@ class Passage:
         self.arrived = arrived
         self.began_ns = began_ns
         self.principal: Principal | None = None
+        self.admission: Refused | MustAwait | None = None
+        """What came of the first try to admit it, where that is not the end of it."""
         self.admitted: Admitted | None = None
+        self.exposure: Exposure | None = None
+        """What it means to use, once that is known to exist for its caller."""
+        self.hold: Hold | None = None
+        """What it has taken of limits and budgets."""
+        self.carried: Hold | None = None
+        """What an earlier leg reserved; this one pays with it."""
+        self.passing: Passing | None = None
+        self.notes: tuple[str, ...] = ()
+        """What guardrails did before it was turned down."""
         self.refusal: Refusal | None = None
         self.running: Running | None = None
         self.crashed = False
         self.abandoned: AbandonReason | None = None
         """Why a parked call was given up; this is about nothing else then."""
+
+    def take(self, admission: Admitted | Refused | MustAwait) -> None:
+        """Note what admission said."""
+        self.principal, self.call = admission.principal, admission.call
+        self.exposure = admission.exposure
+        self.admission = None if isinstance(admission, Admitted) else admission
+        if isinstance(admission, Refused):
+            self.hold, self.notes = None, admission.notes
+            return
+        self.hold, self.passing = admission.hold, admission.passing
+        if isinstance(admission, Admitted):
+            self.admitted = admission
 
     @property
     def upstream_us(self) -> int | None:
@@ -211,6 +251,19 @@ class Passage:
             return end.kind
         return "internal" if self.crashed else ""
 
+    @property
+    def cost_micro(self) -> int:
+        """What it costs: its price, where its upstream may have executed it and asks nothing more."""
+        admitted, running = self.admitted, self.running
+        applied = None if admitted is None else admitted.applied
+        if applied is None or applied.price is None:
+            return 0
+        if self.abandoned is not None:
+            return applied.price.micro
+        if running is None or not running.is_charged:
+            return 0
+        return applied.price.micro
+
     def entry(self, digest: Callable[[str, bytes], str], outcome: EntryOutcome) -> Entry:
         """The entry of this call; an intent is written before there is an end.
 
@@ -218,24 +271,25 @@ class Passage:
         """
         call, principal, admitted, running = self.call, self.principal, self.admitted, self.running
         tenant = name = key = upstream = original = definition = caller_digest = result_digest = ""
+        groups = NO_GROUPS
         if principal is not None:
-            tenant, name, key = principal.tenant, principal.name, principal.key_id
+            tenant = call.evidence.tenant or principal.tenant
+            name, key = principal.name, principal.key_id
+            groups = principal.groups
+        if self.exposure is not None:
+            capability, definition = self.exposure.capability, self.exposure.digest
+            upstream, original = capability.upstream, capability.name
         sent = given = encode(call.params)
-        if admitted is not None:
-            exposure = admitted.exposure
-            if exposure is not None:
-                capability, definition = exposure.capability, exposure.digest
-                upstream, original = capability.upstream, capability.name
-            if admitted.params is not call.params:
-                given, caller_digest = encode(admitted.params), digest(tenant, sent)
+        if admitted is not None and admitted.params is not call.params:
+            given, caller_digest = encode(admitted.params), digest(tenant, sent)
         code = status = None
-        bytes_out = 0
-        end = None if running is None else running.end
+        bytes_out, end = 0, None if running is None else running.end
         if isinstance(end, Result):
             result_digest, bytes_out = digest(tenant, end.body), len(end.body)
         elif end is not None:
             code, status = end.code, end.status
         target = call.target
+        cost, currency, charged = self._bill(outcome)
         return Entry(
             call=call.id,
             at=self.arrived,
@@ -264,4 +318,28 @@ class Passage:
             interaction=call.interaction_id or (call.id if outcome == "input_required" else ""),
             trace=call.traceparent or "",
             peer=call.evidence.peer,
+            groups=groups,
+            rules=self._rules(),
+            cost=cost,
+            currency=currency,
+            charged=charged,
         )
+
+    def _bill(self, outcome: EntryOutcome) -> tuple[int, str, tuple[str, ...]]:
+        """What it cost, in which currency, and on which quotas and budgets it counts."""
+        applied = None if self.admitted is None else self.admitted.applied
+        if applied is None or outcome == "intent":
+            return 0, "", ()
+        # A parked call that is given up was counted by its legs; only its money is due now.
+        charged = applied.charged if outcome != "abandoned" else applied.budgets
+        cost = self.cost_micro
+        return cost, applied.price.currency if cost and applied.price else "", charged
+
+    def _rules(self) -> tuple[str, ...]:
+        """Every rule that acted, each said once."""
+        refusal, notes = self.refusal, self.notes
+        if self.passing is not None:
+            notes = tuple(dict.fromkeys((*notes, *self.passing.notes)))
+        if refusal is not None and refusal.reason in ("limit", "budget"):
+            notes = (*notes, f"{refusal.rule}=refuse")
+        return notes

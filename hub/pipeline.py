@@ -10,37 +10,43 @@ from asyncio import Future
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from time import perf_counter_ns
-from typing import Protocol
 
 from msgspec import Raw
 from msgspec.structs import replace
 
-from hub.catalog.arguments import effective_params, unwrap
-from hub.domain.call import Call
-from hub.domain.catalog import SYSTEM_UPSTREAM, Exposure, VirtualServer
-from hub.domain.outcome import Outcome, Refusal
-from hub.domain.parked import AbandonReason
-from hub.domain.principal import Principal
-from hub.domain.record import Entry
-from hub.errors import RecordUnavailable
-from hub.identity.resolve import Revoked, identify
-from hub.passage import (
+from hub.admission import (
+    NOTHING_YET,
     Admitted,
     MustAwait,
-    Passage,
     ProviderName,
     Refused,
     Resumed,
     Resumption,
-    Running,
+    Waited,
+    passing_of,
 )
+from hub.catalog.arguments import effective_params, unwrap
+from hub.domain.call import Call
+from hub.domain.catalog import SYSTEM_UPSTREAM, Exposure, VirtualServer
+from hub.domain.metering import Hold
+from hub.domain.outcome import Outcome, Refusal
+from hub.domain.parked import AbandonReason
+from hub.domain.principal import Principal
+from hub.errors import RecordUnavailable
+from hub.guard.passing import Passing
+from hub.identity.resolve import identify
+from hub.passage import Passage, Running
 from hub.policy.authorize import Reach, authorize, authorize_administration
-from hub.snapshot import Snapshot, SnapshotHolder, TenantSnapshot
+from hub.policy.rules import Applied
+from hub.snapshot import Snapshot, TenantSnapshot
+from hub.stages import Catalogue, Meter, Observer, Provider, Recorder, Stages
 
 __all__ = [
     "Admitted",
     "Catalogue",
+    "Meter",
     "MustAwait",
     "Observer",
     "Pipeline",
@@ -51,90 +57,25 @@ __all__ = [
     "Resumed",
     "Resumption",
     "Running",
+    "Stages",
 ]
 
 _logger = logging.getLogger(__name__)
 
 
-class Provider(Protocol):
-    """What answers a routed call."""
-
-    def invoke(self, admitted: Admitted) -> Outcome:
-        """The outcome of the call; nothing happens before its first event is awaited.
-
-        Awaiting may raise Refusal; what upstreams do wrong is a Failure event.
-        """
-        ...
-
-
-class Recorder(Protocol):
-    """Keeps one entry per call."""
-
-    def reserve(self, call: str) -> None:
-        """Keep room for the largest entry until this call's own is appended.
-
-        Raises RecordUnavailable.
-        """
-        ...
-
-    def append(self, entry: Entry) -> "Future[None]":
-        """Take the entry at once; what is returned completes when the entry is durable."""
-        ...
-
-    def digest(self, tenant: str, content: bytes) -> str:
-        """The keyed digest that stands for content in an entry."""
-        ...
-
-    def refused_before_identify(self, source: str, reason: str) -> None:
-        """Count what was no call; one entry a minute tells how many there were."""
-        ...
-
-
-class Catalogue(Protocol):
-    """What admission asks of the running catalogue."""
-
-    def first_listing(self, virtual_server: VirtualServer) -> Awaitable[None] | None:
-        """A wait of at most 2 s for upstreams that were never listed; None when there are none."""
-        ...
-
-
-class Observer(Protocol):
-    """Metrics and traces; costs nothing where it is off."""
-
-    def started(self, call: Call) -> Call:
-        """A call enters; what goes on in its place names this call's span as ``traceparent``."""
-        ...
-
-    def forwarded(self, call: Call, upstream: str) -> Call:
-        """It goes to an upstream; what is handed on names the upstream request's span."""
-        ...
-
-    def ended(self, call: Call, entry: Entry, upstream_us: int | None) -> None:
-        """Its entry was handed to the recorder; ``upstream_us``: since it was forwarded, if it was."""
-        ...
-
-
 class Pipeline:
     """Takes every call of every surface the same way."""
 
-    def __init__(
-        self,
-        *,
-        snapshots: SnapshotHolder,
-        revoked: Revoked,
-        catalogue: Catalogue,
-        recorder: Recorder,
-        observer: Observer,
-        providers: Mapping[ProviderName, Provider],
-        now: Callable[[], datetime],
-    ) -> None:
-        self._snapshots = snapshots
-        self._revoked = revoked
-        self._catalogue = catalogue
-        self._recorder = recorder
-        self._observer = observer
-        self._providers = providers
-        self._now = now
+    def __init__(self, stages: Stages) -> None:
+        self._snapshots = stages.snapshots
+        self._revoked = stages.revoked
+        self._catalogue = stages.catalogue
+        self._recorder = stages.recorder
+        self._meter = stages.meter
+        self._observer = stages.observer
+        self._providers = stages.providers
+        self._now = stages.now
+        self._key_used = stages.key_used
         self._is_closing = False
 
     def close(self) -> None:
@@ -142,29 +83,45 @@ class Pipeline:
         self._is_closing = True
 
     def admit(
-        self, call: Call, snapshot: Snapshot, *, waited: bool = False
+        self,
+        call: Call,
+        snapshot: Snapshot,
+        waited: Waited = NOTHING_YET,
+        at: datetime | None = None,
     ) -> Admitted | Refused | MustAwait:
-        """Every stage before the provider. Synchronous, and the only place of the order."""
+        """Every stage before the provider. Synchronous, and the only place of the order.
+
+        ``waited``: what the call has waited for already. ``at``: when it arrived.
+        """
         principal: Principal | None = None
+        reach = Reach()
+        hold, passing = waited.hold, waited.passing
         try:
-            principal = identify(call, snapshot, self._revoked, self._now)
+            principal = identify(call, snapshot, self._revoked, self._now, self._key_used)
             tenant = snapshot.tenants[principal.tenant]
             call = unwrap(call, tenant.virtual_servers.get(call.virtual_server))
             reach = self._authorize(call, principal, tenant)
             params = call.params
             if reach.exposure is not None:
                 params = effective_params(reach.exposure, call)
-            if not waited and reach.exposure is None and reach.virtual_server is not None:
-                first_listing = self._catalogue.first_listing(reach.virtual_server)
-                if first_listing is not None:
-                    return MustAwait(first_listing)
+            elif not waited.listed and reach.virtual_server is not None:
+                self._listed(reach.virtual_server)
             if self._is_closing:
                 raise Refusal("unavailable", "Portico is shutting down.", cause="draining")
+            applied = _applied(call, principal, tenant, reach)
+            if applied is not None:
+                hold = hold or self._reserved(call, applied, waited, at)
+                passing = passing or passing_of(applied, call, principal, reach.exposure)
+                params = _guarded(params, applied, passing, replace(waited, hold=hold))
             self._recorder.reserve(call.id)
-        except Refusal as refusal:
-            return Refused(call, principal, refusal)
-        except RecordUnavailable as error:
-            return Refused(call, principal, unkept(error))
+        except _Waiting as waiting:
+            return MustAwait(waiting.wait, call, principal, reach.exposure, hold, passing)
+        except (Refusal, RecordUnavailable) as error:
+            if hold is not None:
+                self._meter.settle(hold, 0)
+            refusal = error if isinstance(error, Refusal) else unkept(error)
+            notes = () if passing is None else tuple(passing.notes)
+            return Refused(call, principal, refusal, reach.exposure, notes)
         return Admitted(
             call=call,
             principal=principal,
@@ -175,6 +132,9 @@ class Pipeline:
             view=reach.view,
             virtual_server=reach.virtual_server,
             exposure=reach.exposure,
+            applied=applied,
+            hold=hold,
+            passing=passing,
         )
 
     def begin(self, call: Call) -> Passage:
@@ -186,11 +146,10 @@ class Pipeline:
 
         None where something has to be awaited, or the call is turned down: then it has to be run.
         """
-        admission = self.admit(passage.call, self._snapshots.current)
+        admission = self.admit(passage.call, self._snapshots.current, at=passage.arrived)
+        passage.take(admission)
         if not isinstance(admission, Admitted):
             return None
-        passage.principal, passage.call = admission.principal, admission.call
-        passage.admitted = admission
         if admission.exposure is not None and admission.exposure.destructive:
             return None
         passage.running = self._asked(admission)
@@ -233,6 +192,7 @@ class Pipeline:
         made no call: a flood of those is counted, not kept.
         """
         entry = passage.entry(self._recorder.digest, passage.outcome)
+        self._pay(passage, entry.cost)
         self._observer.ended(passage.call, entry, passage.upstream_us)
         if passage.principal is None and passage.refusal is not None:
             self._recorder.refused_before_identify(entry.peer, passage.refusal.reason)
@@ -249,8 +209,9 @@ class Pipeline:
         ``call`` stands for the end of the interaction: it has an id of its own. Never raises.
         """
         passage = Passage(self._observer.started(call), self._now(), perf_counter_ns())
-        passage.principal, passage.admitted = admitted.principal, admitted
-        passage.abandoned = reason
+        passage.take(admitted)
+        passage.call, passage.hold = call, None
+        passage.abandoned, passage.carried = reason, admitted.hold
         durable = self.settle(passage)
         await outcome.aclose()
         try:
@@ -262,18 +223,22 @@ class Pipeline:
         admitted = passage.admitted = await self._admitted(passage)
         if resumption is None:
             return self._asked(admitted)
-        return self._resumed(passage, admitted, resumption)
+        return await self._resumed(passage, admitted, resumption)
 
     async def _admitted(self, passage: Passage) -> Admitted:
         if passage.admitted is not None:
             await self._note_intent(passage, passage.admitted)
             return passage.admitted
         call = passage.call
-        admission = self.admit(call, self._snapshots.current)
+        admission: Admitted | Refused | MustAwait | None = passage.admission
+        if admission is None:
+            admission = self.admit(call, self._snapshots.current, at=passage.arrived)
         while isinstance(admission, MustAwait):
-            await admission.ready
-            admission = self.admit(call, self._snapshots.current, waited=True)
-        passage.principal, passage.call = admission.principal, admission.call
+            passage.take(admission)
+            waited = await admission.wait()
+            passage.hold = waited.hold
+            admission = self.admit(call, self._snapshots.current, waited, passage.arrived)
+        passage.take(admission)
         if isinstance(admission, Refused):
             raise admission.refusal
         await self._note_intent(passage, admission)
@@ -289,9 +254,31 @@ class Pipeline:
         except RecordUnavailable as error:
             raise unkept(error) from error
 
+    def _listed(self, server: VirtualServer) -> None:
+        """Have upstreams that were never listed waited for."""
+        first_listing = self._catalogue.first_listing(server)
+        if first_listing is not None:
+            raise _Waiting(partial(_once_listed, first_listing))
+
+    def _reserved(
+        self, call: Call, applied: Applied, waited: Waited, at: datetime | None
+    ) -> Hold | None:
+        """One call, and its price, of everything it counts on. Raises Refusal."""
+        counters, micro = applied.counters, applied.reserved_micro
+        if not counters:
+            return None
+        if not self._meter.waits:
+            return self._meter.reserve(call.id, counters, micro, at)
+
+        async def reserve() -> Waited:
+            hold = await self._meter.reserved(call.id, counters, micro, at)
+            return replace(waited, hold=hold)
+
+        raise _Waiting(reserve)
+
     def _authorize(self, call: Call, principal: Principal, tenant: TenantSnapshot) -> Reach:
         if call.action in ("inspect", "administer"):
-            authorize_administration(principal, call.action)
+            authorize_administration(principal, call.target.name)
             return Reach()
         return authorize(call, principal, tenant.virtual_servers, tenant.tables)
 
@@ -307,15 +294,74 @@ class Pipeline:
         sent = replace(admitted, params={**admitted.params, **more}) if more else admitted
         return Running(admitted, invoke(sent), invoke, forwarded_ns)
 
-    def _resumed(self, passage: Passage, admitted: Admitted, resumption: Resumption) -> Running:
+    async def _resumed(
+        self, passage: Passage, admitted: Admitted, resumption: Resumption
+    ) -> Running:
         """The call going on with what it continues. Raises Refusal where it may not."""
         resumed = resumption.resume(admitted)
         if resumed.interaction_id:
             passage.call = replace(admitted.call, interaction_id=resumed.interaction_id)
             passage.admitted = admitted = replace(admitted, call=passage.call)
         if resumed.outcome is not None:
-            return Running(admitted, resumed.outcome)
-        return self._asked(admitted, resumed.more)
+            passage.carried = resumed.hold
+            passage.admitted = admitted = replace(admitted, hold=resumed.hold)
+            return Running(admitted, resumed.outcome, is_continued=True)
+        more = resumed.more
+        if admitted.passing is not None:
+            more = await admitted.passing.answers(more)
+        return self._asked(admitted, more)
+
+    def _pay(self, passage: Passage, micro: int) -> None:
+        """Give back what the call held, less what it cost; a parked one keeps what it reserved."""
+        hold, carried = passage.hold, passage.carried
+        is_parked = passage.running is not None and bool(passage.running.parked)
+        if hold is not None and is_parked and carried is None:
+            self._meter.park(hold)
+        elif hold is not None:
+            self._meter.settle(hold, 0 if carried is not None else micro)
+        if carried is not None and not is_parked:
+            self._meter.unpark(carried, micro)
+
+
+class _Waiting(Exception):  # noqa: N818 -- what a stage says that cannot go on yet
+    """A stage has to wait, and for what."""
+
+    def __init__(self, wait: Callable[[], Awaitable[Waited]]) -> None:
+        super().__init__("a stage has to wait")
+        self.wait = wait
+
+
+async def _once_listed(first_listing: Awaitable[None]) -> Waited:
+    await first_listing
+    return Waited(listed=True)
+
+
+def _applied(
+    call: Call, principal: Principal, tenant: TenantSnapshot, reach: Reach
+) -> Applied | None:
+    """The rules that hold for the use of a capability."""
+    exposure, server = reach.exposure, reach.virtual_server
+    if tenant.rules.is_empty or exposure is None or server is None or call.action != "call":
+        return None
+    return tenant.rules.of(principal, reach.view, server, exposure)
+
+
+def _guarded(
+    params: Mapping[str, Raw], applied: Applied, passing: Passing | None, waited: Waited
+) -> Mapping[str, Raw]:
+    """The parameters as the upstream may have them. Raises Refusal."""
+    if passing is None:
+        return params
+    if params == waited.asked:
+        return waited.given
+    if not applied.request_waits:
+        return passing.params(params)
+
+    async def ask() -> Waited:
+        given = await passing.params_asked(params)
+        return replace(waited, passing=passing, asked=params, given=given)
+
+    raise _Waiting(ask)
 
 
 def _route(call: Call, exposure: Exposure | None) -> ProviderName:

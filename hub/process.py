@@ -4,15 +4,16 @@ import gc
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 from msgspec import Struct
 
 from hub.administration.authority import local_administrator
-from hub.administration.configuration import ApplyRequest, apply
+from hub.administration.configuration import SETTINGS, ApplyRequest, apply
 from hub.administration.imports import ImportRequest, import_upstreams
 from hub.administration.upstreams import UpstreamPut, put_upstream
 from hub.app import Hub, Settings, composed
@@ -32,7 +33,7 @@ from hub.telemetry.logs import LogLevel, Redaction, set_up_logging
 _log = logging.getLogger(__name__)
 
 STORE_VARIABLE: Final = "PORTICO_STORE_URL"
-LOOK_EVERY_S: Final = 1.0
+LOOK_EVERY_S: Final = 0.5
 """How often the configuration file is looked at."""
 
 _GARBAGE: Final = 20_000
@@ -46,7 +47,8 @@ class Options(Struct, frozen=True, kw_only=True):
     """What the command line says; None leaves it to the file or its defaults."""
 
     data: Path
-    config: Path | None = None
+    config: tuple[Path, ...] = ()
+    """Configuration files, each of another tenant; the process's own settings are in the first."""
     bind: str | None = None
     port: int | None = None
     log_level: LogLevel | None = None
@@ -71,7 +73,8 @@ async def run_until_stopped(options: Options, tell: Callable[[Started], None]) -
 
     Raises PorticoError when it cannot start as configured, or cannot listen where it should.
     """
-    file = _read(options.config)
+    files = ConfigurationFiles(options.config)
+    file = files.first
     redaction = Redaction()
     set_up_logging(
         options.log_level or file.telemetry.log_level,
@@ -83,17 +86,18 @@ async def run_until_stopped(options: Options, tell: Callable[[Started], None]) -
         settings = Settings(data=options.data, file=file, store_url=_store_url(file))
         async with composed(settings, redaction) as hub:
             hub.directory.remember_store(_written_store(file))
-            applied = await _apply_first(hub, options, file)
+            applied = await _apply_first(hub, options, files)
             _check_door(hub, host)
             here = f"http://{_shown(host)}:{bound.getsockname()[1]}"
             hub.running.url = file.server.public_url or here
             async with (
                 hub.control.running(),
                 hub.upstreams.running(),
+                hub.background(),
                 anyio.create_task_group() as tasks,
             ):
-                if options.config is not None:
-                    tasks.start_soon(_follow, hub, options.config, applied)
+                for config, content in applied.items():
+                    tasks.start_soon(_follow, hub, files, config, content)
 
                 def ready() -> None:
                     # What was made so far lives as long as the process: collecting it again and
@@ -119,17 +123,19 @@ async def run_on_streams(options: Options, virtual_server: str, key: str | None)
 
     Whoever starts this holds the data directory; with no key they are a local caller like others.
     """
-    file = _read(options.config)
+    files = ConfigurationFiles(options.config)
+    file = files.first
     redaction = Redaction()
     set_up_logging(options.log_level or "warning", redaction=redaction)
     store = file.store.url or remembered_store(options.data)
     store_url = resolve(store, os.environ) if store is not None else None
     settings = Settings(data=options.data, file=file, store_url=store_url)
     async with composed(settings, redaction) as hub:
-        await _apply_first(hub, options, file)
+        await _apply_first(hub, options, files)
         async with (
             hub.control.running(),
             hub.upstreams.running(),
+            hub.background(),
             standard_streams() as (source, sink),
         ):
             evidence = Evidence(secret=key, direct=True)
@@ -149,18 +155,50 @@ def _bound(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _read(config: Path | None) -> PorticoFile:
-    if config is None:
-        return PorticoFile(version=1)
-    try:
-        text = config.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{config} cannot be read: {error.strerror}.") from error
-    loaded = load(text, str(config), known=None)
-    if loaded.file is None:
-        problems = [str(problem) for problem in loaded.problems]
-        raise ConfigurationError("\n".join(problems), problems)
-    return loaded.file
+class ConfigurationFiles:
+    """The files of the command line: what is in force of each, and what each may say.
+
+    Settings of the process stand in the first; each file describes another tenant.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Raises ConfigurationError for files that cannot be read, or not go together."""
+        self.first = PorticoFile(version=1)
+        self.paths = tuple(paths)
+        self._tenants: dict[Path, str] = {}
+        for path in self.paths:
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
+            file = self.checked(path, content)
+            self.applied(path, file.tenant)
+            if path == self.paths[0]:
+                self.first = file
+
+    def checked(self, path: Path, content: bytes) -> PorticoFile:
+        """What a file says now. Raises ConfigurationError where it may not say so beside the others."""
+        loaded = load(content, str(path), known=None)
+        if loaded.file is None:
+            problems = [str(problem) for problem in loaded.problems]
+            raise ConfigurationError("\n".join(problems), problems)
+        given = [name for name in SETTINGS if name in loaded.file.model_fields_set]
+        if given and path != self.paths[0]:
+            raise ConfigurationError(
+                f"{path}: {', '.join(given)}: settings of the process belong into the first file, "
+                f"{self.paths[0]}."
+            )
+        for other, tenant in self._tenants.items():
+            if tenant == loaded.file.tenant and other != path:
+                raise ConfigurationError(
+                    f"{path}: the tenant '{tenant}' is described by {other} already; each file "
+                    "describes another one ('tenant: NAME')."
+                )
+        return loaded.file
+
+    def applied(self, path: Path, tenant: str) -> None:
+        """A file describes this tenant from now on."""
+        self._tenants[path] = tenant
 
 
 def _written_store(file: PorticoFile) -> str | None:
@@ -172,13 +210,14 @@ def _store_url(file: PorticoFile) -> str | None:
     return resolve(file.store.url, os.environ) if file.store.url is not None else None
 
 
-async def _apply_first(hub: Hub, options: Options, file: PorticoFile) -> bytes:
-    """Apply and register what was named; the content of the file that was applied."""
+async def _apply_first(hub: Hub, options: Options, files: ConfigurationFiles) -> dict[Path, bytes]:
+    """Apply and register what was named; the contents of the files that were applied."""
+    file = files.first
     principal = local_administrator(file.tenant)
-    applied = b""
-    if options.config is not None:
-        applied = await anyio.Path(options.config).read_bytes()
-        await _apply(hub, options.config, applied)
+    applied: dict[Path, bytes] = {}
+    for config in files.paths:
+        applied[config] = await anyio.Path(config).read_bytes()
+        await _apply(hub, files, config, applied[config])
     if options.target is not None and "text" in options.target:
         request = ImportRequest.model_validate(options.target)
         answer = await import_upstreams(hub.desk, principal, file.tenant, request)
@@ -191,16 +230,19 @@ async def _apply_first(hub: Hub, options: Options, file: PorticoFile) -> bytes:
     return applied
 
 
-async def _apply(hub: Hub, config: Path, content: bytes) -> None:
+async def _apply(hub: Hub, files: ConfigurationFiles, config: Path, content: bytes) -> None:
+    if len(files.paths) > 1:
+        await anyio.to_thread.run_sync(files.checked, config, content)
     text = content.decode("utf-8", errors="surrogateescape")
     principal = local_administrator(DEFAULT_TENANT)
     request = ApplyRequest(text=text, path=str(config))
     plan = await apply(hub.desk, principal, DEFAULT_TENANT, request)
+    files.applied(config, plan.tenant)
     for warning in plan.warnings:
         _log.warning("%s", warning)
 
 
-async def _follow(hub: Hub, config: Path, applied: bytes) -> None:
+async def _follow(hub: Hub, files: ConfigurationFiles, config: Path, applied: bytes) -> None:
     """Apply the file whenever it changes; a bad one leaves the old state in force."""
     seen, trouble = applied, ""
     while True:
@@ -210,7 +252,7 @@ async def _follow(hub: Hub, config: Path, applied: bytes) -> None:
             if content == seen:
                 trouble = ""
                 continue
-            await _apply(hub, config, content)
+            await _apply(hub, files, config, content)
             await hub.control.refresh()
         except (OSError, StoreUnavailableError) as error:
             # It goes by itself, perhaps, and is said once: there is a next look.

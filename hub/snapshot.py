@@ -1,12 +1,16 @@
 """The immutable state that requests read, and the one reference through which they read it."""
 
 from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network, IPv6Network
 
 from msgspec import Struct
 
 from hub.domain.catalog import UpstreamStatus, VirtualServer
 from hub.domain.principal import Principal
+from hub.policy.rules import NO_RULES, Rules
 from hub.policy.tables import Tables
+
+Network = IPv4Network | IPv6Network
 
 
 class KeyEntry(Struct, frozen=True, gc=False):
@@ -16,6 +20,8 @@ class KeyEntry(Struct, frozen=True, gc=False):
     principal: Principal
     expires_at: float | None = None
     """Seconds since the epoch."""
+    networks: tuple[Network, ...] = ()
+    """Where it may be used from; none: from anywhere."""
 
 
 class TenantSnapshot(Struct, frozen=True, kw_only=True):
@@ -25,10 +31,13 @@ class TenantSnapshot(Struct, frozen=True, kw_only=True):
     virtual_servers: Mapping[str, VirtualServer]
     """By name; always holds ``default``."""
     tables: Tables
+    rules: Rules = NO_RULES
     statuses: Mapping[str, UpstreamStatus] = {}
     """By upstream. Liveness is not part of what is compiled: this is the catalogue's live mapping."""
     problems: Mapping[str, tuple[str, ...]] = {}
     """By upstream: what was left out, shadowed or named in vain, one sentence each."""
+    held: Mapping[str, tuple[str, ...]] = {}
+    """By upstream: definitions that guardrails hold back, and why, one sentence each."""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):

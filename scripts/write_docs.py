@@ -16,6 +16,7 @@ from hub.administration.openapi_document import openapi_document
 from hub.cli.main import app
 from hub.config.json_schema import schema, schema_text
 from scripts.failures_page import failures
+from scripts.guardrails_page import guardrails
 from tests.matrix.eras import eras_document
 
 DOCS: Final = Path(__file__).parent.parent / "docs"
@@ -157,6 +158,7 @@ GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "COMMANDS.md": commands,
     "FAILURES.md": lambda: NOTE + failures(),
     "ERAS.md": lambda: NOTE + eras_document(),
+    "GUARDRAILS.md": lambda: NOTE + guardrails(),
 }
 """File in docs/ -> what it must hold."""
 

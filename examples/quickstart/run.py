@@ -7,7 +7,6 @@ and stops. With ``--serve`` it stays until Ctrl-C.
 import argparse
 import json
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,10 @@ from mcp import Client
 
 HERE = Path(__file__).parent
 TOP = HERE.parent.parent
+sys.path.insert(0, str(TOP))
+
+from examples.starting import free_port, wait_until_listening  # noqa: E402 -- found from here on
+
 PORTICO = Path(sys.executable).with_name("portico")
 PORTS = {"orders": 9101, "library": 9102}
 """Upstream -> the port that portico.yaml names."""
@@ -112,31 +115,6 @@ def upstream(name: str, port: int) -> Iterator[None]:
             yield
         finally:
             process.terminate()
-
-
-def wait_until_listening(process: subprocess.Popen[bytes], name: str, port: int) -> None:
-    """Return when ``port`` takes connections. Raises RuntimeError when the process ends first."""
-    with socket.socket() as probe:
-        while probe.connect_ex(("127.0.0.1", port)) != 0:
-            try:
-                process.wait(0.05)
-            except subprocess.TimeoutExpired:
-                continue
-            raise RuntimeError(f"the upstream {name} did not start")
-
-
-def free_port(wanted: int) -> int:
-    """``wanted`` when nobody listens there, else a port that is free."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            found: int = probe.getsockname()[1]
-            return found
-    raise RuntimeError("no port is free")
 
 
 def written(scratch: Path, ports: dict[str, int]) -> Path:

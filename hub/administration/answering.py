@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from hub.administration.authority import check_tenant
 from hub.administration.desk import Desk, Owned
 from hub.administration.nouns import FUNCTIONS, Function
+from hub.admission import Admitted
 from hub.config.problems import model_problems
 from hub.domain.outcome import Event, Outcome, Refusal, RefusalReason, Result
 from hub.domain.principal import Principal
@@ -22,7 +23,6 @@ from hub.errors import (
     NotFoundError,
     PorticoError,
 )
-from hub.passage import Admitted
 from mcp_wire.wellformed import UNREADABLE
 
 _REASONS: Final[Mapping[type, RefusalReason]] = {
@@ -60,6 +60,8 @@ class Administration:
         """
         function = self._functions[operation]
         check_tenant(principal, tenant)
+        if tenant != principal.tenant and tenant not in await self._desk.objects.tenants():
+            raise NotFoundError(f"There is no tenant '{tenant}'; 'portico tenant add' makes one.")
         try:
             request = function.request.model_validate(params)
         except ValidationError as error:

@@ -4,11 +4,14 @@ Whoever can start a process, read the hub's files or environment, or make platfo
 is one; so only platform administrators may.
 """
 
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from hub.config.references import parse_reference
 from hub.domain.desired import PrincipalSpec, UpstreamSpec
 from hub.domain.principal import Principal, Role
+from hub.domain.rules import GuardrailSpec
 from hub.errors import ForbiddenError
 
 PLATFORM: Final[Role] = "platform_admin"
@@ -44,6 +47,16 @@ def check_upstream(principal: Principal, spec: UpstreamSpec) -> None:
     if spec.openapi is not None and not spec.openapi.startswith(("http://", "https://")):
         raise ForbiddenError("Only platform administrators may have files read.")
     if any(parse_reference(value) for value in spec.headers.values()):
+        raise ForbiddenError("Only platform administrators may use 'env:' and 'file:'.")
+
+
+def check_guardrail(principal: Principal, spec: GuardrailSpec) -> None:
+    """Raises ForbiddenError for what only platform administrators may have read."""
+    if is_platform(principal) or spec.check != "webhook":
+        return
+    options = msgspec.json.decode(spec.options, type=dict[str, Any])
+    given = [options.get("secret"), *(options.get("headers") or {}).values()]
+    if any(isinstance(value, str) and parse_reference(value) for value in given):
         raise ForbiddenError("Only platform administrators may use 'env:' and 'file:'.")
 
 

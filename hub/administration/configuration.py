@@ -10,7 +10,13 @@ from msgspec.structs import replace
 from pydantic import Field
 
 from hub.administration import objects
-from hub.administration.authority import check_principal, check_tenant, check_upstream, is_platform
+from hub.administration.authority import (
+    check_guardrail,
+    check_principal,
+    check_tenant,
+    check_upstream,
+    is_platform,
+)
 from hub.administration.desk import Desk, Shape
 from hub.administration.differences import (
     AccessChange,
@@ -25,10 +31,14 @@ from hub.config.conversion import desired_of, document_of
 from hub.config.loading import Loaded, load
 from hub.config.models import PorticoFile
 from hub.config.problems import Problem, path_text
+from hub.config.rule_conversion import guardrail_spec
 from hub.config.yaml_text import to_yaml
-from hub.domain.desired import Desired, PrincipalSpec, Source, UpstreamSpec
+from hub.domain.desired import Desired, PrincipalSpec, UpstreamSpec
 from hub.domain.principal import Principal
+from hub.domain.rules import GuardrailSpec
+from hub.domain.source import Source
 from hub.errors import ConfigurationError, ConflictError
+from hub.guard.checks import check_options
 from hub.stores.documents import Spec
 from hub.stores.objects import Change, ObjectKey, Stored, desired_from
 
@@ -183,7 +193,21 @@ async def _load(request: Document, stored: Stored) -> Loaded:
         for noun, section in objects.SECTIONS.items()
     }
     # Reading YAML takes 5 s per megabyte, which calls under way should not notice.
-    return await anyio.to_thread.run_sync(load, request.text, Path(request.path).name, known)
+    loaded = await anyio.to_thread.run_sync(load, request.text, Path(request.path).name, known)
+    return await anyio.to_thread.run_sync(_with_guardrails_tried, loaded)
+
+
+def _with_guardrails_tried(loaded: Loaded) -> Loaded:
+    """What is read, unless a check cannot be made of what it is told."""
+    if loaded.file is None:
+        return loaded
+    problems: list[Problem] = []
+    for index, section in enumerate(loaded.file.guardrails):
+        try:
+            check_options(guardrail_spec(section, "file"))
+        except ConfigurationError as error:
+            problems.append(Problem(path=f"guardrails[{index}]", message=str(error)))
+    return replace(loaded, file=None, problems=tuple(problems)) if problems else loaded
 
 
 async def _compare(
@@ -205,7 +229,8 @@ async def _compare(
     warnings = [str(warning) for warning in loaded.warnings]
     warnings += _dangling(stored, after)
     warnings += await _idle_keys(desk, owner, changes)
-    if desk.settings and settings_of(file) != desk.settings:
+    settings = settings_of(file)
+    if desk.settings and settings and settings != desk.settings:
         warnings.append(f"{', '.join(SETTINGS)}: changes take effect at the next start")
     outcome = Plan(
         tenant=owner,
@@ -224,7 +249,10 @@ def _guarded(wanted: Desired, principal: Principal) -> Desired:
     if is_platform(principal):
         return wanted
     return replace(
-        wanted, upstreams=tuple(replace(spec, guarded=True) for spec in wanted.upstreams)
+        wanted,
+        upstreams=tuple(replace(spec, guarded=True) for spec in wanted.upstreams),
+        guardrails=tuple(replace(spec, guarded=True) for spec in wanted.guardrails),
+        budgets=tuple(replace(spec, guarded=True) for spec in wanted.budgets),
     )
 
 
@@ -281,6 +309,8 @@ def _check_authority(
             check_upstream(principal, spec)
         elif isinstance(spec, PrincipalSpec):
             check_principal(principal, spec, principal_named(stored, spec.name))
+        elif isinstance(spec, GuardrailSpec):
+            check_guardrail(principal, spec)
     for noun, name in remove:
         if noun == "principal":
             check_principal(principal, principal_named(stored, name))

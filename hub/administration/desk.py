@@ -10,9 +10,11 @@ from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field
 
 from hub.domain.catalog import UpstreamStatus
-from hub.domain.desired import Desired, KeySpec, Source
+from hub.domain.desired import Desired, KeySpec
+from hub.domain.source import Source
 from hub.errors import PorticoError
 from hub.snapshot import TenantSnapshot
+from hub.stores.ledger import UseField, UseFilter, UseSum
 from hub.stores.objects import Change, Stored
 
 _log = logging.getLogger(__name__)
@@ -80,6 +82,23 @@ class Running(Protocol):
         ...
 
 
+class Ledger(Protocol):
+    """Where uses are summed up."""
+
+    @property
+    def lag_s(self) -> float:
+        """Seconds since all that was in the record was in the ledger as well."""
+        ...
+
+    async def catch_up(self, within_s: float) -> bool:
+        """Take in what is in the record now; whether that was done in time."""
+        ...
+
+    async def sums(self, wanted: UseFilter, by: Sequence[UseField]) -> Sequence[UseSum]:
+        """Exact sums of uses. Raises StoreUnavailableError."""
+        ...
+
+
 async def _nothing_to_refresh() -> None:
     """No hub is running."""
 
@@ -108,6 +127,8 @@ class Desk(Struct, frozen=True, kw_only=True):
     """None: nothing serves, as when the command line works on the stores alone."""
     record: Path | None = None
     """Where the audit record is kept."""
+    ledger: Ledger | None = None
+    """What was used; None where there is no record to take it from."""
     settings: Mapping[str, Any] = {}
     """Sections of the file in force that are no objects (``server``, ``store``, …); for export."""
 

@@ -13,6 +13,7 @@ from hub.administration.upstreams import shown_section
 from hub.config.conversion import section_of
 from hub.domain.desired import Desired, UpstreamSpec
 from hub.domain.principal import Principal
+from hub.domain.rules import BudgetSpec, GuardrailSpec
 from hub.stores.documents import NOUNS, Noun, Spec
 from hub.stores.objects import ObjectKey, Stored
 
@@ -126,7 +127,7 @@ def _changes(
 
 
 def _essence(spec: Spec) -> bytes:
-    if isinstance(spec, UpstreamSpec):
+    if isinstance(spec, UpstreamSpec | GuardrailSpec | BudgetSpec):
         spec = replace(spec, guarded=False)
     return msgspec.json.encode(replace(spec, source="file"), order="deterministic")
 

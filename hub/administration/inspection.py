@@ -1,4 +1,4 @@
-"""What runs: state of the hub and its upstreams, what is exposed, and why somebody may use it."""
+"""What runs: state of the hub and its upstreams, and what is exposed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -12,9 +12,8 @@ from hub.config.suggestions import did_you_mean
 from hub.domain.call import DEFAULT_VIRTUAL_SERVER
 from hub.domain.catalog import KINDS, UpstreamStatus, VirtualServer
 from hub.domain.desired import UpstreamSpec
-from hub.domain.principal import ANONYMOUS, Principal
+from hub.domain.principal import Principal
 from hub.errors import NotFoundError, StoreUnavailableError
-from hub.policy.explain import explain as explain_decision
 from hub.snapshot import TenantSnapshot
 
 _BYTES_PER_TOKEN = 4
@@ -65,24 +64,6 @@ class Exposed(Shape):
     upstreams: tuple[StatusOfUpstream, ...]
 
 
-class ExplainRequest(Shape):
-    """Whose access to what is to be explained."""
-
-    principal: str
-    capability: str
-    virtual_server: str = DEFAULT_VIRTUAL_SERVER
-
-
-class Explanation(Shape):
-    """A decision and what it rests on."""
-
-    allowed: bool
-    layer: str
-    rule: str = ""
-    reason: str
-    grants: tuple[str, ...] = Field((), description="Every grant of the principal that names it.")
-
-
 class LogLines(Shape):
     """What an upstream's children said."""
 
@@ -100,7 +81,7 @@ async def list_capabilities(
     desk: Desk, principal: Principal, tenant: str, request: CapabilitiesRequest
 ) -> Exposed:
     """What a virtual server exposes, before grants. Raises NotFoundError."""
-    server = _server(_serving(desk, tenant), request.virtual_server)
+    server = server_of(serving_of(desk, tenant), request.virtual_server)
     items = tuple(
         ExposedCapability(
             name=exposure.name,
@@ -121,35 +102,6 @@ async def list_capabilities(
         virtual_server=server.name,
         items=items,
         upstreams=_statuses(desk, principal, tenant, specs),
-    )
-
-
-async def explain(desk: Desk, _: Principal, tenant: str, request: ExplainRequest) -> Explanation:
-    """Why a principal may, or may not, use a capability: layer, rule, sentence.
-
-    Raises NotFoundError for a principal or virtual server that does not exist.
-    """
-    serving = _serving(desk, tenant)
-    server = _server(serving, request.virtual_server)
-    caller = await _caller(desk, tenant, request.principal)
-    explained = [
-        explain_decision(
-            caller,
-            server.name,
-            kind,
-            request.capability,
-            virtual_servers=serving.virtual_servers,
-            tables=serving.tables,
-        )
-        for kind in KINDS
-    ]
-    found = next((item for item in explained if item.existence != "absent"), explained[0])
-    return Explanation(
-        allowed=found.decision.allowed,
-        layer=found.decision.layer,
-        rule=found.decision.rule,
-        reason=found.reason,
-        grants=found.matching_grants,
     )
 
 
@@ -175,33 +127,21 @@ def _running(desk: Desk) -> Running:
     return desk.running
 
 
-def _serving(desk: Desk, tenant: str) -> TenantSnapshot:
+def serving_of(desk: Desk, tenant: str) -> TenantSnapshot:
+    """What serves for a tenant. Raises NotFoundError where nothing does."""
     serving = _running(desk).tenant(tenant)
     if serving is None:
-        raise NotFoundError(f"There is no tenant '{tenant}'.")
+        raise NotFoundError(f"Nothing serves for the tenant '{tenant}': is it disabled?")
     return serving
 
 
-def _server(serving: TenantSnapshot, name: str) -> VirtualServer:
+def server_of(serving: TenantSnapshot, name: str) -> VirtualServer:
+    """One of its virtual servers. Raises NotFoundError with what was probably meant."""
     server = serving.virtual_servers.get(name)
     if server is None:
         hint = did_you_mean(name, list(serving.virtual_servers))
         raise NotFoundError(f"There is no virtual server '{name}'{hint or '.'}")
     return server
-
-
-async def _caller(desk: Desk, tenant: str, name: str) -> Principal:
-    if name == ANONYMOUS:
-        return Principal(tenant=tenant, name=ANONYMOUS, kind="anonymous")
-    desired = (await desk.objects.load(tenant)).desired
-    for spec in desired.principals:
-        if spec.name == name:
-            groups = desired.memberships().get(name, frozenset())
-            return Principal(
-                tenant=tenant, name=name, kind=spec.kind, groups=groups, roles=frozenset(spec.roles)
-            )
-    hint = did_you_mean(name, [spec.name for spec in desired.principals])
-    raise NotFoundError(f"There is no principal '{name}'{hint or '.'}")
 
 
 async def _upstreams(desk: Desk, tenant: str) -> Mapping[str, UpstreamSpec]:
@@ -223,7 +163,7 @@ def _named(specs: Mapping[str, UpstreamSpec], name: str) -> UpstreamSpec:
 def _statuses(
     desk: Desk, principal: Principal, tenant: str, specs: Mapping[str, UpstreamSpec]
 ) -> tuple[StatusOfUpstream, ...]:
-    serving = _serving(desk, tenant)
+    serving = serving_of(desk, tenant)
     found = []
     for name, spec in sorted(specs.items()):
         live = serving.statuses.get(name) or UpstreamStatus(upstream=name, state="pending")

@@ -3,6 +3,7 @@
 import os
 import secrets
 from datetime import datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -13,7 +14,7 @@ from hub.administration import objects
 from hub.administration.authority import PLATFORM, check_principal
 from hub.administration.desk import Desk, Nothing, Shape, rfc3339
 from hub.administration.principals import principal_named
-from hub.config.models import Name
+from hub.config.section import Name, Network
 from hub.config.suggestions import did_you_mean
 from hub.domain.call import DEFAULT_TENANT, DEFAULT_VIRTUAL_SERVER
 from hub.domain.desired import KeySpec, PrincipalSpec
@@ -38,6 +39,11 @@ class KeyCreate(Shape):
     virtual_servers: tuple[Name, ...] | None = Field(
         None, description="Where the key may be used; null: wherever the principal may go."
     )
+    cidrs: tuple[Network, ...] = Field(
+        (),
+        max_length=64,
+        description="Networks that it may be used from, such as '10.0.0.0/8'; none: from anywhere.",
+    )
     ttl_s: Lifetime | None = Field(None, description="Seconds until it expires; null: never.")
 
 
@@ -49,6 +55,7 @@ class KeyCreated(Shape):
     tenant: str
     principal: str
     virtual_servers: tuple[str, ...] | None = None
+    cidrs: tuple[str, ...] = ()
     created_at: str
     expires_at: str | None = None
 
@@ -60,9 +67,14 @@ class KeyObject(Shape):
     principal: str
     state: Literal["active", "expired", "revoked"]
     virtual_servers: tuple[str, ...] | None = None
+    cidrs: tuple[str, ...] = ()
     created_at: str
     expires_at: str | None = None
     revoked_at: str | None = None
+    used_at: str | None = Field(
+        None, description="Minute of its last use; written down every half minute."
+    )
+    used_from: str | None = Field(None, description="Address that it was last used from.")
 
 
 class KeyList(Shape):
@@ -96,7 +108,16 @@ async def create_key(
     _check_reach(await desk.objects.load(tenant), request.virtual_servers)
     await _ensure_principal(desk, principal, tenant, request)
     expires = desk.now() + timedelta(seconds=request.ttl_s) if request.ttl_s else None
-    return await _issue(desk, tenant, request.principal, request.virtual_servers, expires)
+    spec = KeySpec(
+        id="",
+        tenant=tenant,
+        principal=request.principal,
+        digest=b"",
+        virtual_servers=request.virtual_servers,
+        cidrs=tuple(dict.fromkeys(str(ip_network(cidr, strict=False)) for cidr in request.cidrs)),
+        expires_at=rfc3339(expires) if expires else None,
+    )
+    return await _issue(desk, spec)
 
 
 async def list_keys(desk: Desk, _: Principal, tenant: str, request: Nothing) -> KeyList:
@@ -125,13 +146,14 @@ async def rotate_key(
     """
     old = await _key(desk, principal, tenant, request.id)
     now = desk.now()
-    if _shown(old, rfc3339(now)).state != "active":
+    if state_of(old, rfc3339(now)) != "active":
         raise ConflictError(f"The key '{old.id}' has ended; create a new one.")
     expires = None
     if old.expires_at is not None:
         lifetime = datetime.fromisoformat(old.expires_at) - datetime.fromisoformat(old.created_at)
         expires = now + lifetime
-    created = await _issue(desk, tenant, old.principal, old.virtual_servers, expires)
+    like = replace(old, expires_at=rfc3339(expires) if expires else None)
+    created = await _issue(desk, like)
     end = rfc3339(now + timedelta(seconds=request.overlap_s))
     if request.overlap_s == 0:
         await _limit(desk, replace(old, revoked_at=rfc3339(now)))
@@ -199,27 +221,24 @@ def _check_reach(stored: Stored, virtual_servers: tuple[str, ...] | None) -> Non
             raise ConfigurationError(f"There is no virtual server '{name}'{hint or '.'}")
 
 
-async def _issue(
-    desk: Desk,
-    tenant: str,
-    principal: str,
-    virtual_servers: tuple[str, ...] | None,
-    expires: datetime | None,
-) -> KeyCreated:
+async def _issue(desk: Desk, like: KeySpec) -> KeyCreated:
+    """A new key, good for what ``like`` is."""
     key = new_key()
     spec = replace(
-        _key_spec(desk, key, tenant, principal),
-        virtual_servers=virtual_servers,
-        expires_at=rfc3339(expires) if expires else None,
+        _key_spec(desk, key, like.tenant, like.principal),
+        virtual_servers=like.virtual_servers,
+        cidrs=like.cidrs,
+        expires_at=like.expires_at,
     )
     await desk.keys.add(spec)
     await desk.written()
     return KeyCreated(
         key=key,
         id=spec.id,
-        tenant=tenant,
-        principal=principal,
-        virtual_servers=virtual_servers,
+        tenant=spec.tenant,
+        principal=spec.principal,
+        virtual_servers=spec.virtual_servers,
+        cidrs=spec.cidrs,
         created_at=spec.created_at,
         expires_at=spec.expires_at,
     )
@@ -249,20 +268,25 @@ async def _limit(desk: Desk, key: KeySpec) -> None:
     await desk.written()
 
 
-def _shown(key: KeySpec, now: str) -> KeyObject:
-    state: Literal["active", "expired", "revoked"] = "active"
+def state_of(key: KeySpec, now: str) -> Literal["active", "expired", "revoked"]:
+    """Whether a key still proves anything at ``now``, RFC 3339 in UTC."""
     if key.revoked_at is not None:
-        state = "revoked"
-    elif key.expires_at is not None and key.expires_at <= now:
-        state = "expired"
+        return "revoked"
+    return "expired" if key.expires_at is not None and key.expires_at <= now else "active"
+
+
+def _shown(key: KeySpec, now: str) -> KeyObject:
     return KeyObject(
         id=key.id,
         principal=key.principal,
-        state=state,
+        state=state_of(key, now),
         virtual_servers=key.virtual_servers,
+        cidrs=key.cidrs,
         created_at=key.created_at,
         expires_at=key.expires_at,
         revoked_at=key.revoked_at,
+        used_at=key.used_at,
+        used_from=key.used_from,
     )
 
 

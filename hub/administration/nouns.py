@@ -7,6 +7,7 @@ from msgspec import Struct
 from pydantic import BaseModel
 
 from hub.administration import (
+    access,
     configuration,
     grants,
     groups,
@@ -15,7 +16,10 @@ from hub.administration import (
     keys,
     principals,
     record,
+    rules,
+    tenants,
     upstreams,
+    usage,
     virtual_servers,
 )
 from hub.administration.desk import Desk, Named, Nothing
@@ -26,6 +30,7 @@ from hub.config.models import (
     UpstreamSection,
     VirtualServerSection,
 )
+from hub.config.rule_sections import BudgetSection, GuardrailSection, LimitSection, PriceSection
 from hub.domain.administration import Operation
 from hub.domain.principal import Principal
 
@@ -187,6 +192,14 @@ FUNCTIONS: Final[tuple[Function[Any], ...]] = (
         request=Named, answer=Nothing,
     ),
     function(
+        "groups.add_member", "PUT /groups/{name}/members/{principal}", groups.add_member,
+        request=groups.Membership, answer=groups.GroupObject,
+    ),
+    function(
+        "groups.remove_member", "DELETE /groups/{name}/members/{principal}", groups.remove_member,
+        request=groups.Membership, answer=Nothing,
+    ),
+    function(
         "grants.list", "GET /grants", grants.list_grants,
         request=Nothing, answer=grants.GrantList,
     ),
@@ -196,6 +209,66 @@ FUNCTIONS: Final[tuple[Function[Any], ...]] = (
     ),
     function(
         "grants.delete", "DELETE /grants", grants.delete_grant,
+        request=Named, answer=Nothing, query=("name",),
+    ),
+    function(
+        "guardrails.list", "GET /guardrails", rules.list_guardrails,
+        request=Nothing, answer=rules.GuardrailList,
+    ),
+    function(
+        "guardrails.get", "GET /guardrails/{name}", rules.get_guardrail,
+        request=Named, answer=rules.GuardrailObject,
+    ),
+    function(
+        "guardrails.put", "PUT /guardrails/{name}", rules.put_guardrail,
+        request=GuardrailSection, answer=rules.GuardrailObject, body=GuardrailSection,
+    ),
+    function(
+        "guardrails.delete", "DELETE /guardrails/{name}", rules.delete_guardrail,
+        request=Named, answer=Nothing,
+    ),
+    function(
+        "limits.list", "GET /limits", rules.list_limits,
+        request=Nothing, answer=rules.LimitList,
+    ),
+    function(
+        "limits.get", "GET /limits/{name}", rules.get_limit,
+        request=Named, answer=rules.LimitObject,
+    ),
+    function(
+        "limits.put", "PUT /limits/{name}", rules.put_limit,
+        request=LimitSection, answer=rules.LimitObject, body=LimitSection,
+    ),
+    function(
+        "limits.delete", "DELETE /limits/{name}", rules.delete_limit,
+        request=Named, answer=Nothing,
+    ),
+    function(
+        "budgets.list", "GET /budgets", rules.list_budgets,
+        request=Nothing, answer=rules.BudgetList,
+    ),
+    function(
+        "budgets.get", "GET /budgets/{name}", rules.get_budget,
+        request=Named, answer=rules.BudgetObject,
+    ),
+    function(
+        "budgets.put", "PUT /budgets/{name}", rules.put_budget,
+        request=BudgetSection, answer=rules.BudgetObject, body=BudgetSection,
+    ),
+    function(
+        "budgets.delete", "DELETE /budgets/{name}", rules.delete_budget,
+        request=Named, answer=Nothing,
+    ),
+    function(
+        "prices.list", "GET /prices", rules.list_prices,
+        request=Nothing, answer=rules.PriceList,
+    ),
+    function(
+        "prices.put", "PUT /prices", rules.put_price,
+        request=PriceSection, answer=rules.PriceObject, body=PriceSection,
+    ),
+    function(
+        "prices.delete", "DELETE /prices", rules.delete_price,
         request=Named, answer=Nothing, query=("name",),
     ),
     function(
@@ -213,6 +286,22 @@ FUNCTIONS: Final[tuple[Function[Any], ...]] = (
     function(
         "keys.rotate", "POST /keys/{id}/rotate", keys.rotate_key,
         request=keys.KeyRotate, answer=keys.KeyCreated, query=("overlap_s",),
+    ),
+    function(
+        "tenants.list", "GET /tenants", tenants.list_tenants,
+        request=Nothing, answer=tenants.TenantList,
+    ),
+    function(
+        "tenants.get", "GET /tenants/{name}", tenants.get_tenant,
+        request=Named, answer=tenants.TenantObject,
+    ),
+    function(
+        "tenants.put", "PUT /tenants/{name}", tenants.put_tenant,
+        request=tenants.TenantPut, answer=tenants.TenantObject, body=tenants.TenantSection,
+    ),
+    function(
+        "tenants.delete", "DELETE /tenants/{name}", tenants.delete_tenant,
+        request=tenants.TenantDelete, answer=Nothing, query=("force",),
     ),
     function(
         "configuration.validate", "POST /configuration/validate", configuration.validate,
@@ -244,14 +333,18 @@ FUNCTIONS: Final[tuple[Function[Any], ...]] = (
         query=("virtual_server",),
     ),
     function(
-        "access.explain", "GET /explain", inspection.explain,
-        request=inspection.ExplainRequest, answer=inspection.Explanation,
-        query=("principal", "capability", "virtual_server"),
+        "access.explain", "GET /explain", access.explain,
+        request=access.ExplainRequest, answer=access.Explanation,
+        query=("principal", "capability", "kind", "virtual_server", "key", "peer"),
     ),
     function(
         "audit.entries", "GET /audit/entries", record.entries,
         request=record.EntriesRequest, answer=record.Entries,
-        query=("principal", "capability", "outcome", "since", "until", "text", "limit"),
+        query=tuple(record.EntriesRequest.model_fields),
+    ),
+    function(
+        "usage.get", "GET /usage", usage.usage,
+        request=usage.UsageRequest, answer=usage.Usage, query=usage.QUERY,
     ),
 )  # fmt: skip
 """In the order of the documentation."""

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from hub.administration.desk import Desk
-from hub.config.conversion import document_of, section_of
+from hub.config.conversion import LISTS, document_of, section_of
 from hub.config.cross_references import check_references
 from hub.config.problems import path_text
 from hub.config.section_checks import Finding
 from hub.config.suggestions import did_you_mean
-from hub.domain.desired import Desired, Source
+from hub.domain.desired import Desired
+from hub.domain.source import Source
 from hub.errors import ConfigurationError, ConflictError, NotFoundError
 from hub.stores.documents import Noun, Spec, noun_of
 from hub.stores.objects import Change, ObjectKey, Stored, StoredObject, desired_from
@@ -20,6 +21,10 @@ SECTIONS: Final[Mapping[Noun, str]] = {
     "group": "groups",
     "virtual_server": "virtual_servers",
     "grant": "grants",
+    "guardrail": "guardrails",
+    "limit": "limits",
+    "price": "prices",
+    "budget": "budgets",
 }
 
 _ATTEMPTS: Final = 5
@@ -160,13 +165,13 @@ def check_unused(stored: Stored, key: ObjectKey) -> None:
 def owned_findings(desired: Desired) -> list[tuple[ObjectKey, Finding]]:
     """Dangling names in a desired state, each with the object that holds it."""
     document = document_of(desired)
-    grants = [grant.name for grant in sorted(desired.grants, key=lambda grant: grant.name)]
+    listed = {section: sorted(spec.name for spec in getattr(desired, section)) for section in LISTS}
     nouns = {section: noun for noun, section in SECTIONS.items()}
     found: list[tuple[ObjectKey, Finding]] = []
     for finding in check_references(document):
-        noun, place = nouns[str(finding.path[0])], finding.path[1]
-        name = grants[place] if isinstance(place, int) else place
-        found.append(((noun, name), finding))
+        section, place = str(finding.path[0]), finding.path[1]
+        name = listed[section][place] if isinstance(place, int) else place
+        found.append(((nouns[section], name), finding))
     return found
 
 

@@ -6,7 +6,8 @@ from hub.administration import objects
 from hub.administration.authority import check_principal
 from hub.administration.desk import Desk, Named, Nothing, Owned, Shape
 from hub.config.conversion import principal_spec
-from hub.config.models import Name, PrincipalSection
+from hub.config.models import PrincipalSection
+from hub.config.section import Name
 from hub.domain.desired import PrincipalSpec
 from hub.domain.principal import Principal
 from hub.stores.objects import Stored, StoredObject

@@ -1,7 +1,6 @@
 """The record, as administrators and auditors look into it."""
 
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 import anyio
@@ -10,7 +9,8 @@ from pydantic import Field
 
 from hub.administration.authority import is_platform
 from hub.administration.desk import Desk, Shape
-from hub.audit.reading import Filters, Recorded, search
+from hub.audit.pages import page
+from hub.audit.reading import Filters, Recorded
 from hub.domain.principal import Principal
 from hub.domain.record import EntryOutcome
 from hub.errors import ConfigurationError, StoreUnavailableError
@@ -23,18 +23,25 @@ class EntriesRequest(Shape):
     """Which entries are wanted; what is absent may be anything."""
 
     principal: str = ""
+    group: str = Field("", description="A group that the principal was in.")
     capability: str = Field("", description="Exposed or original name, or upstream/original.")
+    virtual_server: str = ""
     outcome: EntryOutcome | None = Field(None, description="How the call ended.")
+    rule: str = Field(
+        "", description="A guardrail, limit or budget that acted: its name, or name=action."
+    )
     since: datetime | None = Field(None, description="From this moment on.")
     until: datetime | None = Field(None, description="Before this moment.")
     text: str = Field("", description="Text that occurs in the entry.")
     limit: int = Field(100, ge=1, le=MAX_ENTRIES, description="How many, newest first.")
+    cursor: str = Field("", description="Goes on behind an answer; the filters are the same.")
 
 
 class Entries(Shape):
     """Entries, newest first."""
 
     items: tuple[dict[str, Any], ...]
+    cursor: str = Field("", description="Asks for those that follow; empty: there are no more.")
 
 
 async def entries(
@@ -42,7 +49,7 @@ async def entries(
 ) -> Entries:
     """Entries of the record, newest first; platform administrators see every tenant's.
 
-    Raises ConfigurationError for a time without a zone.
+    Raises ConfigurationError for a time without a zone, or a cursor that is none.
     """
     record = desk.record
     if record is None:
@@ -53,16 +60,20 @@ async def entries(
     filters = Filters(
         tenant="" if is_platform(principal) else tenant,
         principal=request.principal,
+        group=request.group,
         capability=request.capability,
+        virtual_server=request.virtual_server,
         outcome=request.outcome,
+        rule=request.rule,
         since=request.since,
         until=request.until,
         text=request.text,
     )
-    found = await anyio.to_thread.run_sync(
-        lambda: list(islice(search(record, filters), request.limit))
-    )
-    return Entries(items=tuple(_shown(item) for item in found))
+    try:
+        found = await anyio.to_thread.run_sync(page, record, filters, request.limit, request.cursor)
+    except ValueError as error:
+        raise ConfigurationError("'cursor' is not one that an answer gave.") from error
+    return Entries(items=tuple(map(_shown, found.items)), cursor=found.cursor)
 
 
 def _shown(item: Recorded) -> dict[str, Any]:

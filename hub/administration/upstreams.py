@@ -10,8 +10,9 @@ from hub.administration import objects
 from hub.administration.authority import check_upstream, is_platform, reads_values
 from hub.administration.desk import Desk, Named, Nothing, Owned, Shape
 from hub.config.conversion import upstream_spec
-from hub.config.models import Name, UpstreamSection
+from hub.config.models import UpstreamSection
 from hub.config.references import looks_secret, parse_reference
+from hub.config.section import Name
 from hub.domain.desired import UpstreamSpec
 from hub.domain.principal import Principal
 from hub.errors import ConfigurationError

@@ -5,7 +5,8 @@ from pydantic import Field
 from hub.administration import objects
 from hub.administration.desk import Desk, Named, Nothing, Owned, Shape
 from hub.config.conversion import virtual_server_spec
-from hub.config.models import Name, VirtualServerSection
+from hub.config.models import VirtualServerSection
+from hub.config.section import Name
 from hub.domain.principal import Principal
 from hub.stores.objects import StoredObject
 

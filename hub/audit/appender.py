@@ -30,6 +30,12 @@ class Appender:
         self._refusal = ""
         self._refused_until = 0.0
 
+    @property
+    def obstacle(self) -> str:
+        """Why entries are refused just now; empty: they are taken."""
+        is_refusing = self._loop.time() < self._refused_until
+        return self._durability.obstacle or (self._refusal if is_refusing else "")
+
     def reserve(self, call: str) -> None:
         """Keep room for the largest entry until the one of this call comes. Raises RecordUnavailable."""
         if self._durability.obstacle:

@@ -53,6 +53,8 @@ class CheckpointMaker:
         self._signer = signer
         self._now = now
         self._frontier = Frontier(record)
+        self.last: Checkpoint | None = None
+        """The newest one that was made or found."""
 
     def make(
         self, own: Head, ended: Sequence[Head], *, unless_within_s: float = 0.0
@@ -68,6 +70,7 @@ class CheckpointMaker:
         with opened(path, os.O_RDWR | os.O_CREAT) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             last, end = _last(descriptor)
+            self.last = last
             now = self._now()
             if last is not None and _is_young(last, now, unless_within_s):
                 return None
@@ -84,6 +87,7 @@ class CheckpointMaker:
             os.fdatasync(descriptor)
         if is_new:
             sync_folder(self._record)
+        self.last = checkpoint
         return checkpoint
 
     def _others(self, own: Head, last: Checkpoint | None) -> list[Head]:

@@ -1,6 +1,6 @@
 """Entries are bounded: what callers choose the length of is cut where it would not fit."""
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -11,6 +11,9 @@ from hub.domain.record import Entry
 LARGEST_ENTRY_BYTES: Final = LARGEST_LINE_BYTES - FRAME_BYTES
 CLIPPED: Final = "…"
 """Ends what was cut."""
+
+MANY: Final = 24
+"""Groups, and rules that acted, that an entry names which would be too long otherwise."""
 
 _TEXTS: Final = tuple(field.name for field in msgspec.structs.fields(Entry) if field.type is str)
 _LENGTHS: Final = (512, 40)
@@ -28,9 +31,13 @@ def encode_entry(entry: Entry) -> bytes:
 
 
 def _clipped(entry: Entry, length: int) -> Entry:
-    cut = {
+    cut: dict[str, Any] = {
         name: text[:length] + CLIPPED
         for name in _TEXTS
         if len(text := getattr(entry, name)) > length
     }
+    if len(entry.groups) > MANY:
+        cut["groups"] = frozenset((*sorted(entry.groups)[:MANY], CLIPPED))
+    if len(entry.rules) > MANY:
+        cut["rules"] = (*entry.rules[:MANY], CLIPPED)
     return msgspec.structs.replace(entry, **cut)

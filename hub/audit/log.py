@@ -21,7 +21,7 @@ from hub.errors import RecordUnavailable
 
 _logger = logging.getLogger(__name__)
 
-LARGEST_LINE_BYTES: Final = 8 * 1024
+LARGEST_LINE_BYTES: Final = 16 * 1024
 """No entry's line is longer; room is counted in these."""
 
 _SEAL_BYTES: Final = 1024

@@ -4,11 +4,12 @@ Readers take no lock and see whatever is written; they do not verify.
 """
 
 import heapq
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import anyio
 import msgspec
@@ -17,7 +18,8 @@ from msgspec import Struct
 from hub.audit.chain_reader import ChainReader
 from hub.audit.frontier import Frontier
 from hub.audit.lines import Line, decode_entry, parse
-from hub.audit.segments import lines_backwards, seal_of, segments, writers
+from hub.audit.scanning import matching_backwards
+from hub.audit.segments import seal_of, segments, writers
 from hub.domain.record import Entry, EntryOutcome
 
 
@@ -35,10 +37,14 @@ class Filters(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     tenant: str = ""
     principal: str = ""
+    group: str = ""
+    """One of the groups that the principal was in."""
     capability: str = ""
     """Exposed or original name, or ``upstream/original``."""
     virtual_server: str = ""
     outcome: EntryOutcome | None = None
+    rule: str = ""
+    """A guardrail, limit or budget that acted: its name, or ``name=action``."""
     call: str = ""
     since: datetime | None = None
     """Arrived at or after; ``until``: before."""
@@ -49,22 +55,117 @@ class Filters(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def admit(self, entry: Entry) -> bool:
         """Whether an entry is wanted."""
         return (
-            (not self.tenant or entry.tenant == self.tenant)
-            and (not self.principal or entry.principal == self.principal)
-            and (not self.virtual_server or entry.virtual_server == self.virtual_server)
-            and (self.outcome is None or entry.outcome == self.outcome)
-            and (not self.call or entry.call == self.call)
+            all(getattr(entry, name) == value for name, value in self._equal())
             and (self.since is None or entry.at >= self.since)
             and (self.until is None or entry.at < self.until)
+            and (not self.group or self.group in entry.groups)
             and (not self.capability or self.capability in _names(entry))
+            and (not self.rule or any(_is_of(note, self.rule) for note in entry.rules))
         )
 
     def needle(self) -> bytes:
-        """What the line of an entry must contain."""
-        return msgspec.json.encode(self.text)[1:-1]
+        """What the line of an entry must contain for its text."""
+        return _quoted(self.text)[1:-1]
+
+    def needles(self) -> tuple[bytes, ...]:
+        """What lines of wanted entries contain; lines without all of it need no closer look."""
+        found = [b'"%b":%b' % (name.encode(), _quoted(value)) for name, value in self._equal()]
+        if self.group:
+            found.append(_quoted(self.group))
+        if self.capability:  # whichever of its names it is, it ends so
+            found.append(_quoted(self.capability.partition("/")[2] or self.capability)[1:])
+        if self.rule:
+            found.append(_quoted(self.rule) if "=" in self.rule else _quoted(self.rule + "=")[:-1])
+        if self.text:
+            found.append(self.needle())
+        return tuple(found)
+
+    def _equal(self) -> list[tuple[str, str]]:
+        """Members of an entry that must have a value, and the value."""
+        wanted = (
+            ("tenant", self.tenant),
+            ("principal", self.principal),
+            ("virtual_server", self.virtual_server),
+            ("outcome", self.outcome),
+            ("call", self.call),
+        )
+        return [(name, value) for name, value in wanted if value]
 
 
 ANY = Filters()
+
+
+class Place(Struct, frozen=True, kw_only=True):
+    """How far a search has come, for one that goes on from there."""
+
+    as_of: float
+    """The moment of the newest entry that was found, seconds since 1970."""
+    before: Mapping[str, int]
+    """Chain -> the number that lines still wanted are below of; chains not looked into are absent."""
+
+
+class Search:
+    """Entries of all chains, newest first by the moment they were recorded; read as they are taken.
+
+    What is recorded while a search goes on is not part of it.
+    """
+
+    def __init__(self, record: Path, filters: Filters = ANY, place: Place | None = None) -> None:
+        """``place``: where an earlier one with the same filters had come to."""
+        self._record = record
+        self._filters = filters
+        self._as_of = place.as_of if place is not None else None
+        self._before = dict(place.before) if place is not None else {}
+        # Chains nobody has looked into yet stand in the heap with the latest moment they can hold.
+        self._heap: list[tuple[float, str, Recorded | None, Iterator[Recorded]]] = []
+        self._current: tuple[str, Iterator[Recorded]] | None = None
+        for writer in writers(record):
+            latest = _last_written(record, writer)
+            if latest is not None and self._before.get(writer) != 0:
+                heapq.heappush(self._heap, (-latest, writer, None, self._chain(writer)))
+
+    def __iter__(self) -> Iterator[Recorded]:
+        return self
+
+    def __next__(self) -> Recorded:
+        self._advance()
+        while self._heap:
+            _, writer, recorded, following = heapq.heappop(self._heap)
+            self._current = (writer, following)
+            if recorded is not None:
+                self._before[writer] = recorded.sequence
+                if self._as_of is None:
+                    self._as_of = _moment(recorded.entry)
+                return recorded
+            self._advance()
+        raise StopIteration
+
+    @property
+    def place(self) -> Place | None:
+        """Where another search would go on; None where nothing was found yet, or nothing is left."""
+        if self._as_of is None or (self._current is None and not self._heap):
+            return None
+        return Place(as_of=self._as_of, before=dict(self._before))
+
+    def _advance(self) -> None:
+        """The next entry of the chain that was taken from last goes into the heap."""
+        if self._current is None:
+            return
+        (writer, following), self._current = self._current, None
+        further = next(following, None)
+        if further is None:
+            self._before[writer] = 0
+            return
+        self._before[writer] = further.sequence + 1
+        heapq.heappush(self._heap, (-_moment(further.entry), writer, further, following))
+
+    def _chain(self, writer: str) -> Iterator[Recorded]:
+        before = self._before.get(writer)
+        found = _backwards(self._record, writer, self._filters, before)
+        as_of = self._as_of
+        if before is not None or as_of is None:
+            return found
+        return (each for each in found if _moment(each.entry) <= as_of)
 
 
 def tail(record: Path, count: int, filters: Filters = ANY) -> list[Recorded]:
@@ -73,20 +174,8 @@ def tail(record: Path, count: int, filters: Filters = ANY) -> list[Recorded]:
 
 
 def search(record: Path, filters: Filters = ANY) -> Iterator[Recorded]:
-    """Entries of all chains, newest first by the moment they were recorded; read as they are taken."""
-    # Chains nobody has looked into yet stand in the heap with the latest moment they can hold.
-    heap: list[tuple[float, str, Recorded | None, Iterator[Recorded]]] = []
-    for writer in writers(record):
-        latest = _last_written(record, writer)
-        if latest is not None:
-            heapq.heappush(heap, (-latest, writer, None, _backwards(record, writer, filters)))
-    while heap:
-        _, writer, recorded, following = heapq.heappop(heap)
-        if recorded is not None:
-            yield recorded
-        further = next(following, None)
-        if further is not None:
-            heapq.heappush(heap, (-_moment(further.entry), writer, further, following))
+    """Entries of all chains, newest first; see :class:`Search`."""
+    return Search(record, filters)
 
 
 def entries_since(record: Path, writer: str, sequence: int) -> Iterator[Recorded]:
@@ -125,17 +214,25 @@ async def follow(
             await anyio.sleep(every_s)
 
 
-def _backwards(record: Path, writer: str, filters: Filters) -> Iterator[Recorded]:
-    needle = filters.needle()
+def _backwards(
+    record: Path, writer: str, filters: Filters, before: int | None
+) -> Iterator[Recorded]:
+    needles = filters.needles()
     for _, path in reversed(segments(record, writer)):
-        if _is_outside(path, filters):
-            continue
-        for text in lines_backwards(path):
-            if needle not in text:
+        try:
+            where = _where(path, filters, before)
+            if where == "older":
+                return
+            if where == "newer":
                 continue
-            recorded = _recorded(writer, parse(text))
-            if recorded is not None and filters.admit(recorded.entry):
-                yield recorded
+            for text in matching_backwards(path, needles, before):
+                recorded = _recorded(writer, parse(text))
+                if recorded is None or (before is not None and recorded.sequence >= before):
+                    continue
+                if filters.admit(recorded.entry):
+                    yield recorded
+        except FileNotFoundError:  # retention took it meanwhile, and all that is older
+            return
 
 
 def _recorded(writer: str, line: Line | None) -> Recorded | None:
@@ -148,27 +245,42 @@ def _recorded(writer: str, line: Line | None) -> Recorded | None:
     return Recorded(writer=writer, sequence=line.sequence, hash=line.hash.hex(), entry=entry)
 
 
-def _is_outside(path: Path, filters: Filters) -> bool:
-    """Whether a segment's seal rules out that it holds anything of the wanted time."""
-    if filters.since is None and filters.until is None:
-        return False
+def _where(path: Path, filters: Filters, before: int | None) -> Literal["older", "newer", "wanted"]:
+    """Whether a segment's seal tells that all it holds is older or newer than what is wanted."""
+    if filters.since is None and filters.until is None and before is None:
+        return "wanted"
     sealed = seal_of(path)
     if sealed is None:
-        return False
-    return (filters.since is not None and sealed[1].ended < filters.since) or (
-        filters.until is not None and sealed[1].began >= filters.until
-    )
+        return "wanted"
+    seal = sealed[1]
+    if filters.since is not None and seal.ended < filters.since:
+        return "older"
+    is_newer = filters.until is not None and seal.began >= filters.until
+    return "newer" if is_newer or (before is not None and seal.first >= before) else "wanted"
 
 
 def _last_written(record: Path, writer: str) -> float | None:
     """When a chain was last written to, seconds since 1970; None where no segment is left."""
     present = segments(record, writer)
-    return present[-1][1].stat().st_mtime if present else None
+    try:
+        return present[-1][1].stat().st_mtime if present else None
+    except FileNotFoundError:  # retention took it meanwhile
+        return None
 
 
 def _moment(entry: Entry) -> float:
     """When an entry was recorded: when its call ended."""
     return (entry.at.astimezone(UTC) + timedelta(microseconds=entry.duration_us)).timestamp()
+
+
+def _quoted(text: str) -> bytes:
+    """As it stands in a line, with its quotes."""
+    return msgspec.json.encode(text)
+
+
+def _is_of(note: str, rule: str) -> bool:
+    """Whether what an entry notes of a rule is about this one."""
+    return note == rule or note.rpartition("=")[0] == rule
 
 
 def _names(entry: Entry) -> tuple[str, ...]:

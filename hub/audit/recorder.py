@@ -84,11 +84,29 @@ class Recorder:
         self._log: ChainLog | None = None
         self._appender: Appender | None = None
         self._ended: tuple[Head, ...] = ()
+        self._began = now()
 
     @property
     def head(self) -> Head | None:
         """How far this process's chain has come; None while it is not running."""
         return self._log.head if self._log is not None else None
+
+    @property
+    def uncovered_s(self) -> float:
+        """How long this process's newest lines have waited for a checkpoint, seconds."""
+        head, last = self.head, self._maker.last
+        if head is None:
+            return 0.0
+        covered = last.head_of(head.writer) if last is not None else None
+        if covered == head:
+            return 0.0
+        since = self._began if last is None else datetime.fromisoformat(last.at)
+        return max(0.0, (self._now() - since).total_seconds())
+
+    @property
+    def obstacle(self) -> str:
+        """Why no call may run just now, for want of a record; empty: they may."""
+        return _CLOSED if self._appender is None else self._appender.obstacle
 
     def reserve(self, call: str) -> None:
         """Keep room for the largest entry until this call's own comes. Raises RecordUnavailable."""

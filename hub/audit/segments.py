@@ -4,6 +4,7 @@
 
     record/
       checkpoints.jsonl            signed checkpoints, all writers
+      retention.jsonl              signed notes of what retention removed
   20261121T093000120034Z-5f0c91aa/   one writer: the chain of one process start
         000001.jsonl               segments; the newest may be followed by zeros, room kept ahead
         000002.torn                what a crash left of a line
@@ -170,33 +171,3 @@ def seal_of(path: Path) -> tuple[bytes, Seal] | None:
         seal = decode_seal(line) if line is not None else None
         return None if seal is None else (text, seal)
     return None
-
-
-def retire(record: Path, before: datetime) -> int:
-    """Remove the oldest segments that were sealed before a moment; their seals stay.
-
-    Returns how many. A segment goes only after its seal is safe, and never before an older one.
-    """
-    removed = 0
-    for writer in writers(record):
-        for _, path in segments(record, writer):
-            sealed = seal_of(path)
-            if sealed is None or sealed[1].ended >= before:
-                break
-            _retain(record / writer, sealed[0])
-            path.unlink()
-            removed += 1
-    return removed
-
-
-def _retain(folder: Path, seal: bytes) -> None:
-    with opened(folder / SEALS, os.O_RDWR | os.O_CREAT | os.O_APPEND) as descriptor:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        kept = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-        if seal + b"\n" in kept.splitlines(keepends=True):
-            return
-        whole = kept.rfind(b"\n") + 1
-        os.ftruncate(descriptor, whole)
-        os.write(descriptor, seal + b"\n")
-        os.fsync(descriptor)
-    sync_folder(folder)

@@ -97,14 +97,19 @@ def sign(
 
 def is_authentic(checkpoint: Checkpoint, public_keys: Sequence[bytes]) -> bool:
     """Whether one of these Ed25519 public keys (32 bytes each) signed it."""
+    return is_signed(checkpoint.text, checkpoint.key, checkpoint.signature, public_keys)
+
+
+def is_signed(text: bytes, key: str, signature: str, public_keys: Sequence[bytes]) -> bool:
+    """Whether the one of these keys that is named so signed a text; ``signature`` is hexadecimal."""
     for public_key in public_keys:
-        if key_id(public_key) != checkpoint.key:
+        if key_id(public_key) != key:
             continue
         try:
-            signature = bytes.fromhex(checkpoint.signature)
-            if signature.hex() != checkpoint.signature:  # one signature has one spelling
+            signed = bytes.fromhex(signature)
+            if signed.hex() != signature:  # one signature has one spelling
                 return False
-            Ed25519PublicKey.from_public_bytes(public_key).verify(signature, checkpoint.text)
+            Ed25519PublicKey.from_public_bytes(public_key).verify(signed, text)
         except (InvalidSignature, ValueError):
             return False
         return True

@@ -12,8 +12,16 @@ from typing import Literal
 
 from msgspec import Struct
 
-from hub.audit.lines import Head, Opening
+from hub.audit.lines import Head, Opening, decode_seal, parse
 from hub.audit.proofs import ChainProof, Finding, FindingKind, Segment
+from hub.audit.retention_notes import (
+    NO_NOTE,
+    RETENTION,
+    Retired,
+    decode_note,
+    is_authentic_note,
+    signed_for,
+)
 from hub.audit.segments import (
     CHECKPOINTS,
     SEALS,
@@ -39,6 +47,8 @@ class WriterReport(Struct, frozen=True, kw_only=True):
     entries: int
     """Calls in segments that are there; ``retired_lines``: lines that only seals speak for."""
     retired_lines: int
+    retired_segments: int
+    """Segments that retention removed and signed for."""
     segments: int
     uncovered_lines: int
     """Lines newer than any checkpoint."""
@@ -55,6 +65,8 @@ class Report(Struct, frozen=True, kw_only=True):
     last_checkpoint: Checkpoint | None
     uncovered_lines: int
     """Lines newer than the last checkpoint: removing those would leave no trace here."""
+    retained_since: str = ""
+    """What retention removed was sealed before this moment, RFC 3339; empty: it removed nothing."""
 
     @property
     def intact(self) -> bool:
@@ -104,11 +116,15 @@ class _Verification:
         self._same_number: Checkpoint | None = None
         """The one in the directory that has the number of the one held against."""
         self._openings: dict[str, Opening] = {}
+        self._retired: set[Retired] = set()
+        """What retention signed for."""
+        self._retained_since = ""
         self._commitments: defaultdict[str, _Commitments] = defaultdict(_Commitments)
 
     def report(self) -> Report:
         self._read_checkpoints()  # before the chains: those may grow meanwhile
         self._hold_against()
+        self._read_retention()
         present = writers(self._record)
         for writer in present:
             self._read_opening(writer)
@@ -123,7 +139,30 @@ class _Verification:
             checkpoints=self._checkpoints,
             last_checkpoint=self._last_checkpoint,
             uncovered_lines=sum(report.uncovered_lines for report in reports),
+            retained_since=self._retained_since,
         )
+
+    def _read_retention(self) -> None:
+        path = self._record / RETENTION
+        previous, number = NO_NOTE, 0
+        for line, text in enumerate(
+            path.read_bytes().splitlines(True) if path.is_file() else (), 1
+        ):
+            note = decode_note(text[:-1]) if text.endswith(b"\n") else None
+            if note is None:
+                if text.endswith(b"\n"):  # else it is being written, or was left by a crash
+                    self._find_in(RETENTION, "altered", line, "not readable as a note")
+                previous, number = "", number + 1
+                continue
+            if note.number != number + 1 or previous not in ("", note.previous):
+                detail = f"note {note.number} does not follow note {number}"
+                self._find_in(RETENTION, "checkpoint", line, detail)
+            previous, number = note.digest, note.number
+            if not is_authentic_note(note, self._public_keys):
+                self._find_in(RETENTION, "signature", line, "not signed by a known key")
+                continue
+            self._retired |= set(note.segments)
+            self._retained_since = max(self._retained_since, note.before)
 
     def _read_checkpoints(self) -> None:
         path = self._record / CHECKPOINTS
@@ -202,11 +241,16 @@ class _Verification:
         while len(present) > 1 and not written(present[-1][1]):
             present.pop()  # begun before the one in front of it was sealed
         numbers = {number for number, _ in present}
+        retired = 0
         for at_line, text in enumerate(retained_seals(self._record, writer), 1):
             if retained_number(text) not in numbers:
                 proof.take_retained_seal(text, f"{writer}/{SEALS}", at_line)
-        for segment in self._read_segments(writer, present):
-            proof.take(segment, newest=segment.number == present[-1][0])
+                retired += self._is_signed_for(proof, text)
+        try:
+            for segment in self._read_segments(writer, present):
+                proof.take(segment, newest=segment.number == present[-1][0])
+        except FileNotFoundError:  # retention took it just now
+            return self._prove(writer, known)
         self._findings += proof.findings
         self._hold_to(proof, known)
         return WriterReport(
@@ -215,10 +259,34 @@ class _Verification:
             head=proof.head,
             entries=proof.entries,
             retired_lines=sum(last - first + 1 for first, last in proof.skipped),
+            retired_segments=retired,
             segments=len(present),
             uncovered_lines=max(0, proof.last - known.covered),
             unfinished_bytes=proof.unfinished_bytes,
         )
+
+    def _is_signed_for(self, proof: ChainProof, text: bytes) -> bool:
+        """Whether retention removed the segment of a seal; a seal alone can be put there by anyone."""
+        line = parse(text)
+        seal = decode_seal(line) if line is not None else None
+        if line is None or seal is None:
+            return False
+        retired = Retired(proof.writer, seal.segment, seal.first, line.sequence, line.hash.hex())
+        if retired not in self._retired:  # unless it was removed just now
+            self._retired |= signed_for(self._record, self._public_keys)
+        if retired in self._retired:
+            return True
+        detail = f"segment {seal.segment} was removed, and retention did not sign for that"
+        proof.findings.append(
+            Finding(
+                kind="missing_segment",
+                file=RETENTION,
+                writer=proof.writer,
+                sequence=seal.first,
+                detail=detail,
+            )
+        )
+        return False
 
     @staticmethod
     def _read_segments(writer: str, present: list[tuple[int, Path]]) -> Iterator[Segment]:
@@ -244,7 +312,10 @@ class _Verification:
             self._find("added", proof.writer, last + 1, f"{by} knows line {last} as the last one")
 
     def _find_checkpoint(self, kind: FindingKind, line: int, detail: str) -> None:
-        self._findings.append(Finding(kind=kind, file=CHECKPOINTS, line=line, detail=detail))
+        self._find_in(CHECKPOINTS, kind, line, detail)
+
+    def _find_in(self, file: str, kind: FindingKind, line: int, detail: str) -> None:
+        self._findings.append(Finding(kind=kind, file=file, line=line, detail=detail))
 
     def _find(self, kind: FindingKind, writer: str, sequence: int, detail: str) -> None:
         self._findings.append(

@@ -84,6 +84,8 @@ def is_same(one: Contents, other: Contents) -> bool:
 def list_changes(old: Snapshot, new: Snapshot) -> Iterator[ListChanged]:
     """Which lists may differ between two snapshots; whoever passes it on compares what it shows."""
     everyone_differs = old.keys != new.keys or old.anonymous != new.anonymous
+    for name in old.tenants.keys() - new.tenants.keys():
+        yield from (ListChanged(tenant=name, kind=kind) for kind in LIST_KINDS)
     for name, tenant in new.tenants.items():
         before = old.tenants.get(name)
         if before is None:

@@ -77,6 +77,19 @@ class Definitions:
         """What was made of the same received bytes before."""
         return self._judged.get(key)
 
+    def only(
+        self, listing: UpstreamListing, by_kind: Mapping[Kind, tuple[Described, ...]]
+    ) -> "Definitions":
+        """The same with nothing but ``by_kind``."""
+        return Definitions(listing, by_kind, self.problems, self._judged)
+
+    def body_of(self, capability: CapabilityId) -> Raw | None:
+        """The upstream's own words for a capability; None where it is not among these."""
+        for described in self.by_kind[capability.kind]:
+            if described.name == capability.name:
+                return described.definition.body
+        return None
+
 
 def read_listing(listing: UpstreamListing, before: Definitions | None) -> Steps[Definitions]:
     """Judge every definition of ``listing``; those that ``before`` saw are not read again."""

@@ -3,10 +3,10 @@
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final, Protocol, Self, runtime_checkable
 
+from connectors.circuit import Circuit
 from connectors.errors import Unreachable
 from connectors.outcome import Ask, Event, Failure, Outcome, Result
 from connectors.protocol import Connector, Credential, Listing, Request, ServerIdentity
-from hub.catalog.circuit import Circuit
 
 _COUNTED: Final = frozenset(("unreachable", "timeout", "disconnected", "violation"))
 _SERVER_ERROR: Final = 500

@@ -8,9 +8,9 @@ from typing import Final, Protocol
 import anyio
 from msgspec import Struct
 
+from connectors.circuit import Circuit
 from connectors.errors import ConnectorError
 from connectors.protocol import Change, Connector, Conversing, Listing, OnChange, ServerIdentity
-from hub.catalog.circuit import Circuit
 from hub.catalog.guarded import GuardedConnector, NoConnector
 from hub.domain.catalog import UpstreamListing, UpstreamState, UpstreamStatus
 from hub.domain.desired import UpstreamSpec

@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from hub.catalog.aggregate import Contents, assemble, is_same
 from hub.catalog.definitions import Definitions, read_listing
+from hub.catalog.holding import Screening, screened
+from hub.catalog.known_rules import KnownRules, MakeGuardrail, known_rules
 from hub.catalog.names import Names
 from hub.catalog.steps import Steps
 from hub.catalog.system_tools import SELF_DESCRIPTION, system_tools_of
@@ -14,6 +16,7 @@ from hub.catalog.virtual_servers import Bits, Part, PartSpec, part_of, part_of_d
 from hub.domain.call import DEFAULT_VIRTUAL_SERVER
 from hub.domain.catalog import (
     SYSTEM_VIRTUAL_SERVER,
+    CapabilityId,
     UpstreamListing,
     UpstreamStatus,
     VirtualServer,
@@ -65,6 +68,9 @@ class Compiled:
         """By virtual server and upstream: what it was made from, and the part."""
         self.servers: dict[str, tuple[Contents, VirtualServer]] = {}
         self.tables: _KnownTables | None = None
+        self.screenings: dict[str, Screening] = {}
+        """By upstream: what guardrails let through of its definitions."""
+        self.rules: KnownRules | None = None
 
     @property
     def is_wasteful(self) -> bool:
@@ -77,8 +83,15 @@ class Draft:
     """One compile of one tenant on top of what the last one left."""
 
     def __init__(
-        self, before: Compiled, source: TenantSource, *, anonymous: bool, revision: int
+        self,
+        before: Compiled,
+        source: TenantSource,
+        *,
+        anonymous: bool,
+        revision: int,
+        make: MakeGuardrail,
     ) -> None:
+        """``make`` makes guardrails of what was written. Raises ConfigurationError where it does."""
         self._before = before
         self._after = Compiled(before.names)
         self._after.bits = before.bits
@@ -92,6 +105,7 @@ class Draft:
             DEFAULT_VIRTUAL_SERVER, VirtualServerSpec(name=DEFAULT_VIRTUAL_SERVER)
         )
         self._upstreams = {spec.name: spec for spec in source.desired.upstreams}
+        self._after.rules = known_rules(before.rules, source.desired, make)
 
     @property
     def names(self) -> Names:
@@ -114,16 +128,32 @@ class Draft:
             listing = self._listings.get(name)
             if listing is None or not upstream.enabled:
                 continue
-            known = self._before.definitions.get(name)
+            screening = self._before.screenings.get(name)
+            known = None if screening is None else screening.found
             if known is None or known.listing is not listing:
                 known = yield from read_listing(listing, known)
-            self._after.definitions[name] = known
+            self._after.definitions[name] = yield from self._screened(name, known)
         others: dict[str, list[Part]] = {name: [] for name in self._upstreams}
         for server in sorted(self._specs.keys() - {DEFAULT_VIRTUAL_SERVER}):
             for spec in self._part_specs(server):
                 others[spec.upstream].append((yield from self._part(spec)))
         for spec in self._part_specs(DEFAULT_VIRTUAL_SERVER):
             yield from self._part(spec, tuple(others[spec.upstream]))
+
+    def _screened(self, name: str, found: Definitions) -> Steps[Definitions]:
+        screen = self._rules.screen
+        screening = self._before.screenings.get(name)
+        if screening is None or not screening.is_of(found, screen):
+            screening = yield from screened(found, screen)
+        self._after.screenings[name] = screening
+        return screening.passed
+
+    @property
+    def _rules(self) -> KnownRules:
+        rules = self._after.rules
+        if rules is None:
+            raise RuntimeError("rules are known from the start")
+        return rules
 
     def assembled(self, statuses: Mapping[str, UpstreamStatus]) -> Steps[TenantSnapshot]:
         """The tenant's part of the snapshot, once every name is settled."""
@@ -135,9 +165,15 @@ class Draft:
             name=self.tenant,
             virtual_servers=servers,
             tables=tables,
+            rules=self._rules.compiled(self.tenant, servers, self._body_of),
             statuses=statuses,
             problems=self._problems(),
+            held={name: one.held for name, one in self._after.screenings.items() if one.held},
         )
+
+    def _body_of(self, capability: CapabilityId) -> Raw | None:
+        found = self._after.definitions.get(capability.upstream)
+        return None if found is None else found.body_of(capability)
 
     def _part_specs(self, server: str) -> Iterator[PartSpec]:
         spec = self._specs[server]

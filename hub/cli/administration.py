@@ -17,6 +17,7 @@ from hub.cli.printing import EXIT_ERROR, EXIT_REFUSED, fail
 from hub.config.references import resolve
 from hub.data_directory import Holder, holder_of, remembered_store
 
+TENANT_VARIABLE = "PORTICO_TENANT"
 _REFUSED_STATUS = frozenset((401, 403, 409))
 _LOOKS = 100
 _LOOK_AGAIN_S = 0.1
@@ -67,14 +68,18 @@ class Administration:
 
 
 @asynccontextmanager
-async def administration(data: Path, *, upstreams: bool = False) -> AsyncIterator[Administration]:
+async def administration(
+    data: Path, *, upstreams: bool = False, tenant: str | None = None
+) -> AsyncIterator[Administration]:
     """The admin API of ``data``: over HTTP when a hub runs there, else in process.
 
     ``upstreams``: what is asked needs them, so that they run in process too, until the end.
+    ``tenant``: whose objects are meant; None: the variable ``PORTICO_TENANT``, else the key's own.
     """
+    tenant = tenant or os.environ.get(TENANT_VARIABLE)
     holder = await serving(data)
     if holder is not None:
-        async with _client(holder.url, _key_in(data), None) as client:
+        async with _client(holder.url, _key_in(data), tenant) as client:
             try:
                 yield Administration(client, _key_file(data), in_process=False)
             except httpx2.TransportError:
@@ -90,7 +95,7 @@ async def administration(data: Path, *, upstreams: bool = False) -> AsyncIterato
             await stack.enter_async_context(hub.control.running())
             await stack.enter_async_context(hub.upstreams.running())
         transport = httpx2.ASGITransport(hub.asgi)
-        async with _client("http://127.0.0.1", _key_in(data), transport) as client:
+        async with _client("http://127.0.0.1", _key_in(data), tenant, transport) as client:
             yield Administration(client, _key_file(data), in_process=True)
 
 
@@ -133,10 +138,13 @@ def _key_in(data: Path) -> str:
         fail(f"{file} cannot be read: {error.strerror}. Put an administrator's key there.")
 
 
-def _client(url: str, key: str, transport: httpx2.AsyncBaseTransport | None) -> httpx2.AsyncClient:
+def _client(
+    url: str, key: str, tenant: str | None, transport: httpx2.AsyncBaseTransport | None = None
+) -> httpx2.AsyncClient:
+    named = {"X-Tenant-ID": tenant} if tenant else {}
     return httpx2.AsyncClient(
         base_url=url,
-        headers={"Authorization": f"Bearer {key}"},
+        headers={"Authorization": f"Bearer {key}", **named},
         transport=transport,
         timeout=120.0,
         trust_env=False,

@@ -8,7 +8,7 @@ import typer
 from hub.cli.administration import administration
 from hub.cli.connecting import CLIENTS, snippet
 from hub.cli.mcp_client import call_tool
-from hub.cli.options import Data, Json, data_of, run
+from hub.cli.options import Data, Json, Tenant, data_of, run
 from hub.cli.printing import EXIT_ERROR, EXIT_USAGE, fail, note, say, show_json, show_table
 from hub.cli.upstreams import describe
 
@@ -94,19 +94,33 @@ def call(
 
 def explain(
     principal: Annotated[str, typer.Argument(help="Name of the principal, or 'anonymous'.")],
-    capability: Annotated[str, typer.Argument(help="Exposed name.")],
+    capability: Annotated[
+        str, typer.Argument(help="Exposed name, or an operation such as 'upstreams.put'.")
+    ],
     virtual_server: VirtualServer = "default",
+    kind: Annotated[
+        str | None, typer.Option(help="tool, resource, template or prompt; else what has the name.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="Identifier of the key that is presented.")
+    ] = None,
+    peer: Annotated[
+        str | None, typer.Option("--from", help="Address that it is presented from.")
+    ] = None,
+    tenant: Tenant = None,
     data: Data = None,
     json: Json = False,
 ) -> None:
     """Say why a principal may, or may not, use a capability: the grant, rule and layer.
 
-    Example: portico explain ci-bot find_order --virtual-server dev
+    Example: portico explain ci-bot find_order --virtual-server dev --key key-3f9a
     """
     query = {"principal": principal, "capability": capability, "virtual_server": virtual_server}
+    given = {"kind": kind, "key": key, "peer": peer}
+    query.update({name: value for name, value in given.items() if value is not None})
 
     async def work() -> Any:
-        async with administration(data_of(data)) as admin:
+        async with administration(data_of(data), tenant=tenant) as admin:
             return await admin.get("/explain", query)
 
     answer = run(work)
@@ -114,6 +128,10 @@ def explain(
         show_json(answer)
         return
     say(f"{'allowed' if answer['allowed'] else 'denied'} by {answer['layer']}: {answer['reason']}")
+    if answer["allowed"] and answer["conditions"]:
+        say(f"The key is good {', '.join(answer['conditions'])}.")
+    if not answer["allowed"] and answer["other_grants"]:
+        say(f"Grants of others that name it: {', '.join(answer['other_grants'])}.")
 
 
 def connect(

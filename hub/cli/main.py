@@ -8,6 +8,8 @@ import typer
 from hub.cli import capabilities, configuration, diagnosis, stdio, up, upstreams
 from hub.cli.keys import key
 from hub.cli.record import audit
+from hub.cli.tenants import tenant
+from hub.cli.usage import usage
 
 app = typer.Typer(
     name="portico",
@@ -36,7 +38,9 @@ app.command()(configuration.apply)
 app.command()(configuration.export)
 app.command()(capabilities.explain)
 app.add_typer(audit, name="audit")
+app.command()(usage)
 app.add_typer(key, name="key")
+app.add_typer(tenant, name="tenant")
 app.command()(diagnosis.doctor)
 
 

@@ -22,6 +22,15 @@ Data = Annotated[
         show_default="~/.local/share/portico",
     ),
 ]
+Tenant = Annotated[
+    str | None,
+    typer.Option(
+        "--tenant",
+        help="Which tenant is meant; platform administrators may name any.",
+        envvar="PORTICO_TENANT",
+        show_default="the administrator's own",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 
 

@@ -1,6 +1,7 @@
 """Commands about the record: ``portico audit tail | search | verify | export``."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from hub.audit.signatures import Checkpoint, last_checkpoint_in, read_public_key
 from hub.audit.verify import verify as verify_record
 from hub.cli.administration import administration
 from hub.cli.options import Data, Json, data_of, run
-from hub.cli.printing import EXIT_REFUSED, EXIT_USAGE, fail, say, show_json, show_table
+from hub.cli.printing import EXIT_REFUSED, EXIT_USAGE, fail, note, say, show_json, show_table
 from hub.errors import PorticoError
 from hub.vault.key_ring import FILE_NAME as RING_FILE
 from hub.vault.key_ring import load_or_create
@@ -27,52 +28,77 @@ audit = typer.Typer(
 )
 
 Principal = Annotated[str | None, typer.Option(help="Calls of this principal.")]
+Group = Annotated[str | None, typer.Option(help="Calls of principals in this group.")]
 Capability = Annotated[str | None, typer.Option(help="Calls on this exposed name.")]
+VirtualServer = Annotated[str | None, typer.Option(help="Calls on this virtual server.")]
 OutcomeOption = Annotated[str | None, typer.Option("--outcome", help="ok, failed, refused, …")]
+Rule = Annotated[
+    str | None,
+    typer.Option(help="Calls on which this guardrail, limit or budget acted; NAME or NAME=ACTION."),
+]
 Since = Annotated[str | None, typer.Option(help="From this RFC 3339 time on.")]
 Until = Annotated[str | None, typer.Option(help="Before this RFC 3339 time.")]
 Text = Annotated[str | None, typer.Option(help="Entries that contain this text.")]
 Limit = Annotated[int, typer.Option("-n", "--limit", min=1, help="How many, newest first.")]
+Cursor = Annotated[
+    str | None, typer.Option(help="Go on behind an answer, with the same filters as there.")
+]
 
 
 @audit.command()
-def tail(limit: Limit = 20, data: Data = None, json: Json = False) -> None:
-    """Show the newest entries.
+def tail(
+    principal: Principal = None,
+    group: Group = None,
+    capability: Capability = None,
+    virtual_server: VirtualServer = None,
+    outcome: OutcomeOption = None,
+    rule: Rule = None,
+    since: Since = None,
+    until: Until = None,
+    text: Text = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Show the newest entries, of some calls or of all.
 
-    Example: portico audit tail -n 50
+    Example: portico audit tail -n 50 --rule no-secrets
     """
-    _show(_entries({"limit": str(limit)}, data), json=json)
+    _show(_entries(locals(), data), json=json)
 
 
 @audit.command()
 def search(
     principal: Principal = None,
+    group: Group = None,
     capability: Capability = None,
+    virtual_server: VirtualServer = None,
     outcome: OutcomeOption = None,
+    rule: Rule = None,
     since: Since = None,
     until: Until = None,
     text: Text = None,
     limit: Limit = 100,
+    cursor: Cursor = None,
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Find entries by who, what, how it ended, when, and text.
+    """Find entries by who, what, which rule acted, how it ended, when, and text.
 
     Example: portico audit search --principal ci-bot --outcome refused
     """
+    _show(_entries(locals(), data), json=json)
+
+
+def _entries(options: Mapping[str, Any], data: Path | None) -> Any:
+    """What the options of a command ask for; those that only the command line has are no part of it."""
     query = {
-        "principal": principal,
-        "capability": capability,
-        "outcome": outcome,
-        "since": since,
-        "until": until,
-        "text": text,
-        "limit": str(limit),
+        name: str(value)
+        for name, value in options.items()
+        if value and name not in ("data", "json")
     }
-    _show(_entries({name: value for name, value in query.items() if value}, data), json=json)
 
-
-def _entries(query: dict[str, str], data: Path | None) -> Any:
     async def work() -> Any:
         async with administration(data_of(data)) as admin:
             return await admin.get("/audit/entries", query)
@@ -85,7 +111,7 @@ def _show(found: Any, *, json: bool) -> None:
         show_json(found)
         return
     show_table(
-        ("AT", "PRINCIPAL", "OPERATION", "TARGET", "OUTCOME", "MS", "CALL"),
+        ("AT", "PRINCIPAL", "OPERATION", "TARGET", "OUTCOME", "RULES", "MS", "CALL"),
         [
             (
                 entry["at"],
@@ -93,12 +119,15 @@ def _show(found: Any, *, json: bool) -> None:
                 entry["operation"],
                 entry.get("target") or "-",
                 entry["outcome"] + (f" ({entry['reason']})" if entry.get("reason") else ""),
+                " ".join(entry.get("rules", ())) or "-",
                 f"{entry.get('duration_us', 0) / 1000:.1f}",
                 entry["call"],
             )
             for entry in found["items"]
         ],
     )
+    if found["cursor"]:
+        note(f"Older ones follow with --cursor {found['cursor']}")
 
 
 @audit.command()
@@ -128,6 +157,13 @@ def verify(
     else:
         for finding in report.findings:
             say(f"{finding.file}:{finding.line}: {finding.kind}: {finding.detail}")
+        removed = sum(writer.retired_segments for writer in report.writers)
+        if removed:
+            lines = sum(writer.retired_lines for writer in report.writers)
+            say(
+                f"Retention removed {removed} segments of {lines} lines, sealed before "
+                f"{report.retained_since}; it signed for them, and their seals are kept."
+            )
         say(
             f"{'Intact' if report.intact else 'NOT INTACT'}: {len(report.writers)} chains, "
             f"{report.checkpoints} checkpoints, {report.uncovered_lines} lines since the last one."

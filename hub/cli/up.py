@@ -23,8 +23,12 @@ def up(
         typer.Argument(help="Also register this: a URL, a command, or a client's mcpServers file."),
     ] = None,
     config: Annotated[
-        Path | None,
-        typer.Option(help="Configuration file: applied now, and whenever it changes.", exists=True),
+        list[Path] | None,
+        typer.Option(
+            help="Configuration file: applied now, and whenever it changes. Several: each of "
+            "another tenant, the settings of the process in the first.",
+            exists=True,
+        ),
     ] = None,
     data: Data = None,
     bind: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
@@ -51,7 +55,7 @@ def up(
     process = importlib.import_module("hub.process")
     options = process.Options(
         data=data_of(data),
-        config=config.absolute() if config is not None else None,
+        config=tuple(dict.fromkeys(file.absolute() for file in config or ())),
         bind=bind,
         port=port,
         log_level=log_level,

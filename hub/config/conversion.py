@@ -4,10 +4,9 @@
 """
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -23,7 +22,15 @@ from hub.config.models import (
     UpstreamSection,
     VirtualServerSection,
 )
-from hub.config.references import Reference, parse_reference
+from hub.config.references import absolute, absolute_reference
+from hub.config.rule_conversion import (
+    RuleSpec,
+    budget_spec,
+    guardrail_spec,
+    limit_spec,
+    price_spec,
+    rule_section,
+)
 from hub.domain.desired import (
     ArgumentRule,
     Desired,
@@ -32,13 +39,20 @@ from hub.domain.desired import (
     Include,
     Override,
     PrincipalSpec,
-    Source,
+    TenantSpec,
     UpstreamSpec,
     VirtualServerSpec,
 )
+from hub.domain.rules import BudgetSpec, GuardrailSpec, LimitSpec, PriceSpec
+from hub.domain.source import Source
 
 Document = dict[str, Any]
 """Plain values in the shape of the file."""
+
+LISTS: Final = ("grants", "guardrails", "limits", "prices", "budgets")
+"""Sections that are lists, in the order of their objects' names."""
+
+_Named = TypeVar("_Named", GuardrailSpec, LimitSpec, PriceSpec, BudgetSpec)
 
 
 def desired_of(file: PorticoFile, base: Path | None = None) -> Desired:
@@ -67,6 +81,10 @@ def desired_of(file: PorticoFile, base: Path | None = None) -> Desired:
         grants=tuple(
             sorted((grant_spec(grant, "file") for grant in file.grants), key=lambda g: g.name)
         ),
+        guardrails=_by_name(guardrail_spec(section, "file", base) for section in file.guardrails),
+        limits=_by_name(limit_spec(section, "file") for section in file.limits),
+        prices=_by_name(price_spec(section, "file") for section in file.prices),
+        budgets=_by_name(budget_spec(section, "file") for section in file.budgets),
     )
 
 
@@ -129,22 +147,36 @@ def document_of(desired: Desired) -> Document:
         if specs:
             ordered = sorted(specs, key=lambda spec: str(spec.name))
             document[section] = {spec.name: section_of(spec) for spec in ordered}
-    if desired.grants:
-        ordered = sorted(desired.grants, key=lambda grant: grant.name)
-        document["grants"] = [section_of(grant) for grant in ordered]
+    for section in LISTS:
+        specs = getattr(desired, section)
+        if specs:
+            ordered = sorted(specs, key=lambda spec: str(spec.name))
+            document[section] = [section_of(spec) for spec in ordered]
     return document
 
 
 def section_of(
-    spec: UpstreamSpec | VirtualServerSpec | PrincipalSpec | GroupSpec | GrantSpec,
+    spec: UpstreamSpec
+    | VirtualServerSpec
+    | PrincipalSpec
+    | GroupSpec
+    | GrantSpec
+    | RuleSpec
+    | TenantSpec,
 ) -> Document:
-    """One object as its section of the file, without its name and owner."""
+    """One object as its section of the file, without its owner, and its name where that is a key."""
+    if isinstance(spec, GuardrailSpec | LimitSpec | PriceSpec | BudgetSpec):
+        return rule_section(spec)
     section: Document = json.loads(msgspec.json.encode(spec))
     section.pop("source", None)
     section.pop("guarded", None)
     if not isinstance(spec, GrantSpec):
         section.pop("name", None)
     return section
+
+
+def _by_name(specs: Iterable[_Named]) -> tuple[_Named, ...]:
+    return tuple(sorted(specs, key=lambda spec: spec.name))
 
 
 def _sorted(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -154,33 +186,18 @@ def _sorted(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
 def _with_base(given: Document, base: Path) -> Document:
     resolved = dict(given)
     if "cwd" in resolved:
-        resolved["cwd"] = _absolute(resolved["cwd"], base)
+        resolved["cwd"] = absolute(resolved["cwd"], base)
     openapi = resolved.get("openapi")
     if openapi is not None and not openapi.startswith(_URLS):
-        resolved["openapi"] = _absolute(openapi, base)
+        resolved["openapi"] = absolute(openapi, base)
     for key in ("env", "headers"):
         if key in resolved:
             values = resolved[key].items()
-            resolved[key] = {name: _absolute_reference(value, base) for name, value in values}
+            resolved[key] = {name: absolute_reference(value, base) for name, value in values}
     return resolved
 
 
 _URLS: Final = ("http://", "https://")
-
-
-def _absolute_reference(value: str, base: Path) -> str:
-    reference = parse_reference(value)
-    if reference is None or reference.kind != "file":
-        return value
-    return str(Reference("file", _absolute(reference.target, base), reference.scheme))
-
-
-def _absolute(path: str, base: Path) -> str:
-    try:
-        expanded = Path(path).expanduser()
-    except RuntimeError:  # '~name' of nobody here; whoever opens it will say so
-        expanded = Path(path)
-    return os.path.normpath(base / expanded)
 
 
 def _include(section: IncludeSection) -> Include:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
+from hub.config.rule_references import check_rules
 from hub.config.section_checks import Finding
 from hub.config.suggestions import Suggestions
 from hub.domain.call import DEFAULT_VIRTUAL_SERVER
@@ -38,6 +39,7 @@ def check_references(document: Any, known: Known = NOTHING) -> Iterator[Finding]
         path = ("virtual_servers", server, "include")
         yield from _includes(path, section, names["upstreams"], suggestions)
     yield from _grants(document, names, suggestions)
+    yield from check_rules(document, names, suggestions)
 
 
 def unmatched_overrides(document: Any) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from hub.config.cross_references import NOTHING, Known, check_references, unmatc
 from hub.config.models import PorticoFile, UpstreamSection
 from hub.config.problems import Problem, located, model_problems, path_text
 from hub.config.references import holds_credentials, looks_secret, variable_for
+from hub.config.rule_checks import check_attach, check_guardrail, check_limit
 from hub.config.section_checks import Finding, check_grant, check_include, check_upstream
 from hub.config.texts import is_loopback
 from hub.config.yaml_source import Path, read
@@ -113,6 +114,20 @@ def _section_findings(document: Any) -> Iterator[Finding]:
         if isinstance(grant, dict):
             findings = check_grant(grant.get("group"), grant.get("principal"))
             yield from _below(("grants", index), findings)
+    yield from _rule_findings(document)
+
+
+def _rule_findings(document: Any) -> Iterator[Finding]:
+    for section in ("guardrails", "limits", "budgets"):
+        for index, rule in enumerate(_list(_get(document, section))):
+            attach = _get(rule, "attach")
+            if isinstance(attach, dict):
+                given = {key: value for key, value in attach.items() if value is not None}
+                yield from _below((section, index, "attach"), check_attach(given))
+            if isinstance(rule, dict) and section != "budgets":
+                given = {key: value for key, value in rule.items() if value is not None}
+                check = check_guardrail if section == "guardrails" else check_limit
+                yield from _below((section, index), check(given))
 
 
 def _below(path: Path, findings: Iterable[Finding]) -> Iterator[Finding]:

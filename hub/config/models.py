@@ -4,106 +4,40 @@ Units are in the field names or descriptions. Unknown keys are errors. What can 
 section is checked here; what needs other sections is in ``hub.config.cross_references``.
 """
 
-import ipaddress
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    StringConstraints,
-    model_validator,
+from pydantic import ConfigDict, Field, JsonValue, StringConstraints, model_validator
+
+from hub.config.rule_sections import BudgetSection, GuardrailSection, LimitSection, PriceSection
+from hub.config.section import (
+    Address,
+    Flag,
+    HttpUrl,
+    Line,
+    Name,
+    Network,
+    Origin,
+    OriginOrAny,
+    Seconds,
+    Section,
+    Text,
+    Version,
 )
-from pydantic_core import PydanticCustomError
-
 from hub.config.section_checks import (
-    Finding,
     check_argument,
     check_grant,
     check_include,
     check_upstream,
 )
-from hub.config.texts import is_http_origin, is_http_url, is_loopback
+from hub.config.texts import is_loopback
 from hub.domain.desired import Prefix, Presentation
 from hub.domain.principal import Role
-
-NAME_PATTERN: Final = r"^[A-Za-z0-9_-]{1,48}$"
-TEXT_PATTERN: Final = r"^[^\x00]*$"
-LINE_PATTERN: Final = r"^[^\x00-\x1f\x7f]*$"
-FINDINGS: Final = "findings"
-"""Type of the pydantic error that carries several findings in its context."""
-
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-Text = Annotated[str, StringConstraints(pattern=TEXT_PATTERN)]
-Line = Annotated[str, StringConstraints(pattern=LINE_PATTERN, min_length=1)]
-Flag = Annotated[bool, Field(strict=True)]
-Seconds = Annotated[float, Field(strict=True, gt=0, le=86_400)]
-
-
-def _http_url(value: str) -> str:
-    if not is_http_url(value):
-        raise PydanticCustomError("url", "must be a URL with http or https and a host")
-    return value
-
-
-def _origin(value: str) -> str:
-    if not is_http_origin(value):
-        raise PydanticCustomError("origin", "must be http(s)://host[:port], without a path")
-    return value
-
-
-def _origin_or_any(value: str) -> str:
-    return value if value == "*" else _origin(value)
-
-
-def _address(value: str) -> str:
-    if value != "localhost":
-        try:
-            ipaddress.ip_address(value)
-        except ValueError as error:
-            raise PydanticCustomError("address", "must be an IP address or 'localhost'") from error
-    return value
-
-
-def _network(value: str) -> str:
-    try:
-        ipaddress.ip_network(value, strict=False)
-    except ValueError as error:
-        message = "must be an IP address or a network such as '10.0.0.0/8'"
-        raise PydanticCustomError("network", message) from error
-    return value
-
-
-def _version(value: int) -> int:
-    if value != 1:
-        raise PydanticCustomError("version", "must be 1, the only version of this format")
-    return value
-
-
-Version = Annotated[
-    int, Field(strict=True, json_schema_extra={"const": 1}), AfterValidator(_version)
-]
-HttpUrl = Annotated[Line, AfterValidator(_http_url)]
-Origin = Annotated[Line, AfterValidator(_origin)]
-
-
-class Section(BaseModel):
-    """A mapping of the file: unknown keys are errors, and it never changes once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
-
-    def _raise(self, findings: list[Finding]) -> None:
-        if findings:
-            shown = "; ".join(finding.message for finding in findings)
-            raise PydanticCustomError(FINDINGS, "{shown}", {"shown": shown, FINDINGS: findings})
 
 
 class ServerSection(Section):
     """How this process is reached. Read at start."""
 
-    bind: Annotated[Line, AfterValidator(_address)] = Field(
+    bind: Address = Field(
         "127.0.0.1", description="Address to listen on: an IP address or 'localhost'."
     )
     port: Annotated[int, Field(strict=True, ge=0, le=65_535)] = Field(
@@ -115,10 +49,10 @@ class ServerSection(Section):
     allowed_hosts: tuple[Line, ...] = Field(
         (), description="Further Host values to accept; loopback and public_url always are."
     )
-    allowed_origins: tuple[Annotated[Line, AfterValidator(_origin_or_any)], ...] = Field(
+    allowed_origins: tuple[OriginOrAny, ...] = Field(
         (), description="Browser origins that may call; '*' allows all of them."
     )
-    trusted_proxies: tuple[Annotated[Line, AfterValidator(_network)], ...] = Field(
+    trusted_proxies: tuple[Network, ...] = Field(
         (), description="Networks whose Forwarded and X-Forwarded-* headers are believed."
     )
     fast_lane: Flag = Field(
@@ -143,13 +77,28 @@ class StoreSection(Section):
     )
 
 
+class RedisSection(Section):
+    """Where several processes count limits and budgets together. Read at start."""
+
+    url: Line | None = Field(
+        None,
+        description="redis://host:port/number, or 'env:NAME' or 'file:PATH' that holds it; "
+        "null: this process counts alone.",
+    )
+
+
 class RecordSection(Section):
-    """How durable an audit record is before the caller sees the end of the answer."""
+    """How durable an audit record is before the caller sees the answer's end, and how long it stays."""
 
     level: Literal["written", "synced", "stored"] | None = Field(
         None,
         description="written survives kill -9, synced also power loss, stored is acknowledged by "
         "the database; null: written on a lasting disk, stored on an ephemeral one.",
+    )
+    retention_days: Annotated[int, Field(strict=True, ge=1, le=36_500)] | None = Field(
+        None,
+        description="Days after which whole segments of the record are removed, their seals kept; "
+        "null: never.",
     )
 
 
@@ -336,6 +285,7 @@ class PorticoFile(Section):
     tenant: Name = Field("default", description="The tenant that the objects belong to.")
     server: ServerSection = ServerSection()
     store: StoreSection = StoreSection()
+    redis: RedisSection = RedisSection()
     record: RecordSection = RecordSection()
     telemetry: TelemetrySection = TelemetrySection()
     upstreams: dict[Name, UpstreamSection] = Field({}, description="Servers to call, by name.")
@@ -345,6 +295,12 @@ class PorticoFile(Section):
         {}, description="MCP endpoints, by name; each at /v/NAME/mcp."
     )
     grants: tuple[GrantSection, ...] = Field((), description="Who may use what.")
+    guardrails: tuple[GuardrailSection, ...] = Field(
+        (), description="What is looked for in content, and what happens where it is found."
+    )
+    limits: tuple[LimitSection, ...] = Field((), description="How much may be used.")
+    prices: tuple[PriceSection, ...] = Field((), description="What one use of a tool costs.")
+    budgets: tuple[BudgetSection, ...] = Field((), description="How much may be spent.")
 
     @model_validator(mode="before")
     @classmethod

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hub.config.models import FINDINGS, LINE_PATTERN, NAME_PATTERN, TEXT_PATTERN
+from hub.config.rule_sections import AMOUNT_PATTERN, QUOTA_PATTERN, RATE_PATTERN
+from hub.config.section import FINDINGS, LINE_PATTERN, NAME_PATTERN, TEXT_PATTERN
 from hub.config.suggestions import Suggestions, did_you_mean, known_keys
 from hub.config.yaml_source import Node, Path
 
@@ -108,6 +109,9 @@ def _pattern(_: Any, context: Mapping[str, Any]) -> str:
         NAME_PATTERN: "a name has letters, digits, '_' and '-', at most 48 of them",
         LINE_PATTERN: "must be one line without control characters",
         TEXT_PATTERN: "must not hold a NUL character",
+        RATE_PATTERN: "must be a count and a time, such as '20/s', '100/min' or '1000/h'",
+        QUOTA_PATTERN: "must be a count and a period, such as '5000/day'; hour, day, week or month",
+        AMOUNT_PATTERN: "must be an amount and its currency, such as '0.002 USD'",
     }.get(str(context["pattern"]), f"must match {context['pattern']}")
 
 

@@ -1,5 +1,6 @@
 """Values that name a secret instead of holding it, and values that look as if they hold one."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -120,3 +121,20 @@ def _is_dense(value: str) -> bool:
 
 def _cause(error: OSError | UnicodeDecodeError) -> str:
     return (error.strerror or "unreadable") if isinstance(error, OSError) else "it is not UTF-8"
+
+
+def absolute_reference(value: str, base: Path) -> str:
+    """A value whose file, if it refers to one, is taken from the folder ``base``."""
+    reference = parse_reference(value)
+    if reference is None or reference.kind != "file":
+        return value
+    return str(Reference("file", absolute(reference.target, base), reference.scheme))
+
+
+def absolute(path: str, base: Path) -> str:
+    """A path taken from the folder ``base``; ``~`` is the home of whoever runs this."""
+    try:
+        expanded = Path(path).expanduser()
+    except RuntimeError:  # '~name' of nobody here; whoever opens it will say so
+        expanded = Path(path)
+    return os.path.normpath(base / expanded)

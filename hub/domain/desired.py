@@ -10,9 +10,8 @@ from typing import Literal
 from msgspec import Raw, Struct
 
 from hub.domain.principal import PrincipalKind, Role
-
-Source = Literal["file", "api"]
-"""Who owns an object: ``apply`` touches file objects only, the API its own."""
+from hub.domain.rules import BudgetSpec, GuardrailSpec, LimitSpec, PriceSpec
+from hub.domain.source import Source
 
 Prefix = Literal["auto", "always", "never"]
 Presentation = Literal["full", "search"]
@@ -94,6 +93,16 @@ class VirtualServerSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: Source = "api"
 
 
+class TenantSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What platform administrators say of a tenant; one of which nothing is said is enabled."""
+
+    name: str
+    title: str | None = None
+    enabled: bool = True
+    """A disabled tenant admits nobody, and none of its upstreams run."""
+    source: Source = "api"
+
+
 class PrincipalSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A caller that may hold keys and grants."""
 
@@ -147,6 +156,10 @@ class Desired(Struct, frozen=True, kw_only=True, omit_defaults=True):
     principals: tuple[PrincipalSpec, ...] = ()
     groups: tuple[GroupSpec, ...] = ()
     grants: tuple[GrantSpec, ...] = ()
+    guardrails: tuple[GuardrailSpec, ...] = ()
+    limits: tuple[LimitSpec, ...] = ()
+    prices: tuple[PriceSpec, ...] = ()
+    budgets: tuple[BudgetSpec, ...] = ()
 
     def memberships(self) -> dict[str, frozenset[str]]:
         """The groups of each principal that is in any, from whichever side it was written."""
@@ -167,9 +180,15 @@ class KeySpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """SHA-256 of the key; keys carry 256 random bits, so no slow hash is needed."""
     virtual_servers: tuple[str, ...] | None = None
     """Where it may be used; None: wherever the principal may go."""
+    cidrs: tuple[str, ...] = ()
+    """Networks it may be used from; none: from anywhere."""
     created_at: str = ""
     expires_at: str | None = None
     """RFC 3339, UTC."""
     revoked_at: str | None = None
     bootstrap: bool = False
     """The first administrator's key, made at the first start: it does not end anonymous access."""
+    used_at: str | None = None
+    """Minute of its last use as far as that was written down, RFC 3339, UTC."""
+    used_from: str | None = None
+    """Address that it was last used from."""

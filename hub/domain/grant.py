@@ -20,7 +20,7 @@ class View(Struct, frozen=True, gc=False):
         return index < len(self.bits) and bool(self.bits[index] >> (bit & 7) & 1)
 
 
-Layer = Literal["credential", "virtual_server", "grant", "role", "key_scope"]
+Layer = Literal["tenant", "credential", "virtual_server", "grant", "role", "key_scope"]
 
 
 class Decision(Struct, frozen=True, gc=False):

@@ -30,6 +30,8 @@ class Counter(Struct, frozen=True, gc=False, kw_only=True):
     """False: what goes beyond is announced and not turned down."""
     alert_at: tuple[float, ...] = ()
     alert_url: str | None = None
+    guarded: bool = False
+    """The address guard holds for ``alert_url``."""
 
 
 class Hold(Struct, frozen=True, gc=False, kw_only=True):

@@ -65,12 +65,15 @@ class Refusal(Exception):  # noqa: N818 -- the glossary's word
         message: str = "",
         *,
         cause: str = "",
+        rule: str = "",
         data: Raw | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        """``rule``: name of the guardrail, limit or budget that turned it down."""
         super().__init__(message or reason)
         self.reason: RefusalReason = reason
         self.message = message
         self.cause = cause or reason
+        self.rule = rule
         self.data = data
         self.headers = dict(headers or {})

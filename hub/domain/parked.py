@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from hub.domain.call import Call
+from hub.domain.metering import Hold
 from hub.domain.outcome import Ask, Outcome
 
 AbandonReason = Literal[
@@ -30,6 +31,8 @@ class ParkedCall(Struct, frozen=True, kw_only=True, eq=False):
     outcome: Outcome
     questions: Mapping[str, Ask]
     """What the caller was asked, by the key its answer will have."""
+    hold: Hold | None
+    """What the upstream request reserved; settled once, when it is over."""
     rounds: int
     """How many legs of this upstream request ended in questions."""
     abandon: Callable[[AbandonReason], None]

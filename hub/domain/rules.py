@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Raw, Struct
 
-from hub.domain.desired import Source
+from hub.domain.source import Source
 from mcp_wire.jsonrpc import EMPTY_OBJECT
 
 Direction = Literal["request", "response", "definition"]
@@ -35,6 +35,8 @@ Period = Literal["hour", "day", "week", "month"]
 OnOutage = Literal["refuse", "local"]
 """While the shared counts cannot be reached: turn calls down, or let each process spend its share."""
 
+RuleKind = Literal["guardrail", "rate", "quota", "concurrency", "budget"]
+
 
 class Attach(Struct, frozen=True, omit_defaults=True, gc=False):
     """Where a rule holds: everything that is given must fit; nothing given never fits."""
@@ -60,6 +62,8 @@ class GuardrailSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Smaller ones are named first where several block."""
     options: Raw = EMPTY_OBJECT
     """What the check itself is told, an object; its shape belongs to the check."""
+    guarded: bool = False
+    """Written by a tenant's administrator: the address guard holds for URLs in it."""
     source: Source = "api"
 
 
@@ -111,4 +115,6 @@ class BudgetSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where alerts are posted; None: they are in the record and the log."""
     on_limit: Literal["block", "alert"] = "block"
     on_outage: OnOutage = "refuse"
+    guarded: bool = False
+    """Written by a tenant's administrator: the address guard holds for ``alert_url``."""
     source: Source = "api"

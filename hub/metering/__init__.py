@@ -1,1 +1,1 @@
-"""Counting uses and money against limits and budgets, and the ledger of both."""
+"""Counting uses and money against limits and budgets."""

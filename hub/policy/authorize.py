@@ -4,22 +4,14 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from hub.domain.call import Action, Call, TargetKind
+from hub.domain.call import Call, TargetKind
 from hub.domain.catalog import SYSTEM_VIRTUAL_SERVER, Exposure, VirtualServer
 from hub.domain.grant import View
 from hub.domain.outcome import Refusal
-from hub.domain.principal import Principal, Role
+from hub.domain.principal import Principal
+from hub.policy.roles import may, needed, roles_with
 from hub.policy.tables import Tables
 from hub.policy.uri_templates import parse
-
-_READING_ROLES: frozenset[Role] = frozenset((
-    "viewer",
-    "operator",
-    "admin",
-    "auditor",
-    "platform_admin",
-))
-_CHANGING_ROLES: frozenset[Role] = frozenset(("admin", "platform_admin"))
 
 
 class Reach(Struct, frozen=True):
@@ -53,10 +45,11 @@ def authorize(
     return Reach(view, server, exposure)
 
 
-def authorize_administration(principal: Principal, action: Action) -> None:
-    """Let administrators in. Raises Refusal ``forbidden``; the anonymous principal never passes.
+def authorize_administration(principal: Principal, operation: str) -> None:
+    """Let those in whose roles allow ``operation``. Raises Refusal ``forbidden``.
 
-    Nor does a key that is limited to virtual servers: it could make itself one that is not.
+    The anonymous principal never passes; nor does a key that is limited to virtual servers: it could
+    make itself one that is not.
     """
     if principal.reach is not None:
         raise Refusal(
@@ -64,12 +57,14 @@ def authorize_administration(principal: Principal, action: Action) -> None:
             "This key is limited to virtual servers; administration needs one that is not.",
             cause="key scope",
         )
-    wanted = _CHANGING_ROLES if action == "administer" else _READING_ROLES
-    if not principal.roles & wanted:
+    right = needed(operation)
+    if not may(principal, right):
         raise Refusal(
             "forbidden",
-            "This needs an administrator's key; the first is in 'admin.key' of the data directory.",
-            cause="role",
+            "This needs an administrator's key; the first is in 'admin.key' of the data directory."
+            if not principal.roles
+            else f"This needs the role {' or '.join(roles_with(right))}.",
+            cause=f"role: needs {right}",
         )
 
 

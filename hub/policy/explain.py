@@ -9,6 +9,7 @@ from hub.domain.catalog import CapabilityId, Exposure, Kind, VirtualServer
 from hub.domain.grant import Decision, View
 from hub.domain.principal import Principal
 from hub.policy.authorize import find_exposure, may_enter
+from hub.policy.roles import may, needed, roles_with
 from hub.policy.tables import Tables
 
 Existence = Literal["exposed", "shadowed", "absent"]
@@ -26,6 +27,10 @@ class Explanation(Struct, frozen=True, kw_only=True):
     """What the name stands for, whoever asks."""
     matching_grants: tuple[str, ...] = ()
     """Every grant of this principal that names it."""
+    groups: tuple[str, ...] = ()
+    """The groups of this principal that those grants came through, sorted."""
+    other_grants: tuple[str, ...] = ()
+    """Every grant of others that names it."""
 
 
 def explain(
@@ -51,12 +56,40 @@ def explain(
     if exposure is None:
         return _not_exposed(server, kind, name)
     decision, reason = _decide(principal, view, server, exposure, tables)
+    own = tables.grants_naming(principal, exposure)
+    given = (grant.group for grant in tables.grants if grant.name in own)
     return Explanation(
         decision=decision,
         existence="exposed",
         reason=reason,
         capability=exposure.capability,
-        matching_grants=tables.grants_naming(principal, exposure),
+        matching_grants=own,
+        groups=tuple(sorted({group for group in given if group is not None})),
+        other_grants=tuple(name for name in tables.all_naming(exposure) if name not in own),
+    )
+
+
+def explain_administration(principal: Principal, operation: str) -> Explanation:
+    """Why a principal may, or may not, have an administrative operation carried out."""
+    right = needed(operation)
+    allowed = principal.reach is None and may(principal, right)
+    giving = list(roles_with(right))
+    held = [role for role in giving if role in principal.roles]
+    if principal.reach is not None:
+        reason = "The key is limited to virtual servers; administration needs one that is not."
+    elif allowed:
+        reason = f"{principal.name} has the role {held[0]}, which may {right}."
+    else:
+        roles = ", ".join(sorted(principal.roles)) or "none"
+        reason = f"It takes the role {' or '.join(giving)}; the roles of {principal.name}: {roles}."
+    return Explanation(
+        decision=Decision(
+            allowed=allowed,
+            layer="role" if principal.reach is None else "key_scope",
+            rule=held[0] if allowed else right,
+        ),
+        existence="exposed",
+        reason=reason,
     )
 
 
@@ -67,19 +100,28 @@ def _decide(
         if principal.reach is not None and server.name not in principal.reach:
             reason = f"The key is limited to {', '.join(sorted(principal.reach)) or 'nothing'}."
             return Decision(allowed=False, layer="key_scope"), reason
-        reason = f"No grant of {principal.name} names the virtual server {server.name!r}."
+        reason = f"No grant of {_who(principal)} names the virtual server {server.name!r}."
         return Decision(allowed=False, layer="virtual_server"), reason
     if server.system_tools.get(exposure.name) is exposure:
         decision = Decision(allowed=True, layer="virtual_server", rule="system")
         return decision, "Portico's own tools are open to everyone who may enter."
     decision = tables.decide(principal, exposure)
     if not decision.allowed:
-        return decision, f"No grant of {principal.name} names {exposure.name!r}."
+        return decision, f"No grant of {_who(principal)} names {exposure.name!r}."
     if decision.layer == "role":
         return decision, f"{principal.name} has the role {decision.rule}."
     if decision.rule == "anonymous":
         return decision, f"The virtual server {server.name!r} is open to anonymous callers."
-    return decision, f"Grant {decision.rule} names it."
+    groups = [grant.group for grant in tables.grants if grant.name == decision.rule]
+    through = f", and {principal.name} is in the group {groups[0]}" if groups[0] else ""
+    return decision, f"Grant {decision.rule} names it{through}."
+
+
+def _who(principal: Principal) -> str:
+    """The principal and what its grants may come through."""
+    if not principal.groups:
+        return f"{principal.name}, who is in no group,"
+    return f"{principal.name} or its groups ({', '.join(sorted(principal.groups))})"
 
 
 def _not_exposed(server: VirtualServer, kind: Kind, name: str) -> Explanation:

@@ -119,6 +119,11 @@ class Tables:
         names = (self.grants[index].name for index in self._grants_of(principal))
         return tuple(name for name in names if self._masks.grants[name] >> exposure.bit & 1)
 
+    def all_naming(self, exposure: Exposure) -> tuple[str, ...]:
+        """The grants of anybody that give an exposure; for explaining, not for deciding."""
+        names = (grant.name for grant in self.grants)
+        return tuple(name for name in names if self._masks.grants[name] >> exposure.bit & 1)
+
     def _view_key(self, principal: Principal) -> ViewKey:
         if principal.kind == ANONYMOUS:
             return "open"

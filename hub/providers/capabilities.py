@@ -3,11 +3,11 @@
 from typing import Protocol
 
 from connectors.protocol import Connector, Credential, Request
+from hub.admission import Admitted
 from hub.catalog.guarded import NoConnector
 from hub.domain.desired import UpstreamSpec
 from hub.domain.outcome import Outcome
 from hub.domain.principal import Principal
-from hub.passage import Admitted
 from hub.providers.original_names import original_params
 from hub.providers.uris import with_exposed_uris
 

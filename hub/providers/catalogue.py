@@ -10,13 +10,13 @@ from typing import Any, Final, Protocol
 import msgspec
 from msgspec import Raw
 
+from hub.admission import Admitted
 from hub.cache import Page, PageCache, join
 from hub.catalog.search import ToolSearch
 from hub.catalog.views import instructions_for, listed, protocol_capabilities_for, states_for
 from hub.domain.catalog import Kind, VirtualServer
 from hub.domain.grant import View
 from hub.domain.outcome import Outcome, Refusal, Result
-from hub.passage import Admitted
 from hub.providers.immediate import Immediate, Ready
 from hub.providers.searching import find_tools
 from mcp_wire.codes import META_UPSTREAMS

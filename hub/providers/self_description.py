@@ -11,6 +11,7 @@ import anyio.lowlevel
 import msgspec
 from msgspec import Struct
 
+from hub.admission import Admitted
 from hub.catalog.search import ToolSearch
 from hub.catalog.system_tools import DESCRIBE_ACCESS, DESCRIBE_CAPABILITY, SEARCH_TOOLS
 from hub.catalog.views import states_for
@@ -26,7 +27,6 @@ from hub.domain.catalog import (
 )
 from hub.domain.grant import View
 from hub.domain.outcome import Outcome, Refusal, Result
-from hub.passage import Admitted
 from hub.policy.authorize import find_exposure, may_enter
 from hub.providers.immediate import Immediate
 from hub.providers.searching import find_tools

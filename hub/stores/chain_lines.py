@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 
 from hub.domain.record import ChainLine
 from hub.errors import RecordUnavailable, StoreUnavailableError
@@ -13,7 +13,7 @@ _lines = table_of(StoredLine)
 
 
 class ChainLineStore:
-    """Lines of all chains, exactly as they were written; they are added and never changed."""
+    """Lines of all chains, exactly as they were written; added, never changed, forgotten with age."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -27,6 +27,19 @@ class ChainLineStore:
             await self._keep(lines)
         except StoreUnavailableError as error:
             raise RecordUnavailable(str(error)) from error
+
+    async def forget(self, writer: str, first: int, last: int) -> None:
+        """Remove lines of one chain from a number to another one; seals stay.
+
+        Raises StoreUnavailableError.
+        """
+        statement = delete(_lines).where(
+            _lines.c.writer == writer,
+            _lines.c.sequence.between(first, last),
+            _lines.c.kind != "seal",
+        )
+        async with self._database.write() as connection:
+            await connection.execute(statement)
 
     async def writers(self) -> tuple[str, ...]:
         """Names of all chains, sorted."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import sleep
 from typing import Any, Final
 
+import anyio
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -49,12 +50,14 @@ class Database:
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """One transaction: committed at the end, rolled back by an exception.
 
-        Raises StoreUnavailableError.
+        Whoever is cancelled in it is cancelled when it is over: SQLite's driver would leave one
+        open, and its lock with it. Raises StoreUnavailableError.
         """
-        async with _errors_named(), self.engine.connect() as connection:
-            await connection.execution_options(**{_WRITES: True})
-            async with connection.begin():
-                yield connection
+        with anyio.CancelScope(shield=True):
+            async with _errors_named(), self.engine.connect() as connection:
+                await connection.execution_options(**{_WRITES: True})
+                async with connection.begin():
+                    yield connection
 
 
 @asynccontextmanager

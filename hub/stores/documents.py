@@ -15,15 +15,49 @@ from hub.domain.desired import (
     Include,
     Override,
     PrincipalSpec,
+    TenantSpec,
     UpstreamSpec,
     VirtualServerSpec,
 )
+from hub.domain.rules import BudgetSpec, GuardrailSpec, LimitSpec, PriceSpec
 
-Noun = Literal["upstream", "virtual_server", "principal", "group", "grant"]
-Spec = UpstreamSpec | VirtualServerSpec | PrincipalSpec | GroupSpec | GrantSpec
+Noun = Literal[
+    "upstream",
+    "virtual_server",
+    "principal",
+    "group",
+    "grant",
+    "guardrail",
+    "limit",
+    "price",
+    "budget",
+    "tenant",
+]
+Spec = (
+    UpstreamSpec
+    | VirtualServerSpec
+    | PrincipalSpec
+    | GroupSpec
+    | GrantSpec
+    | GuardrailSpec
+    | LimitSpec
+    | PriceSpec
+    | BudgetSpec
+    | TenantSpec
+)
 
-NOUNS: Final[tuple[Noun, ...]] = ("upstream", "principal", "group", "virtual_server", "grant")
-"""In the order in which they refer to each other."""
+NOUNS: Final[tuple[Noun, ...]] = (
+    "upstream",
+    "principal",
+    "group",
+    "virtual_server",
+    "grant",
+    "guardrail",
+    "limit",
+    "price",
+    "budget",
+)
+"""Those of the file, in the order in which they refer to each other."""
 
 _TYPES: Final[Mapping[Noun, type[Spec]]] = {
     "upstream": UpstreamSpec,
@@ -31,6 +65,11 @@ _TYPES: Final[Mapping[Noun, type[Spec]]] = {
     "principal": PrincipalSpec,
     "group": GroupSpec,
     "grant": GrantSpec,
+    "guardrail": GuardrailSpec,
+    "limit": LimitSpec,
+    "price": PriceSpec,
+    "budget": BudgetSpec,
+    "tenant": TenantSpec,
 }
 
 

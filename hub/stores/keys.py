@@ -1,10 +1,11 @@
 """API keys: digests, never keys."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, insert, select, update
+from msgspec import Struct
+from sqlalchemy import Row, bindparam, insert, or_, select, update
 
 from hub.domain.desired import KeySpec
 from hub.errors import NotFoundError
@@ -13,6 +14,15 @@ from hub.stores.epochs import advance
 from hub.stores.tables import ApiKey, table_of
 
 _keys = table_of(ApiKey)
+
+
+class KeyUse(Struct, frozen=True):
+    """When a key was last used, and from where."""
+
+    id: str
+    at: str
+    """RFC 3339, UTC."""
+    peer: str
 
 
 class KeyStore:
@@ -59,6 +69,20 @@ class KeyStore:
             if (await connection.execute(statement)).first() is None:
                 raise NotFoundError(f"There is no key '{key_id}'.")
 
+    async def used(self, uses: Sequence[KeyUse]) -> None:
+        """Write down when keys were last used. No change of keys: nobody has to look again."""
+        if not uses:
+            return
+        later = or_(_keys.c.used_at.is_(None), _keys.c.used_at <= bindparam("at"))
+        statement = (
+            update(_keys)
+            .where(_keys.c.id == bindparam("key"), later)
+            .values(used_at=bindparam("at"), used_from=bindparam("peer"))
+        )
+        rows = [{"key": use.id, "at": use.at, "peer": use.peer} for use in uses]
+        async with self._database.write() as connection:
+            await connection.execute(statement, rows)
+
 
 def _row(key: KeySpec) -> Mapping[str, Any]:
     limited = key.virtual_servers is not None
@@ -72,6 +96,9 @@ def _row(key: KeySpec) -> Mapping[str, Any]:
         "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,
         "bootstrap": key.bootstrap,
+        "cidrs": msgspec.json.encode(key.cidrs).decode() if key.cidrs else None,
+        "used_at": key.used_at,
+        "used_from": key.used_from,
     }
 
 
@@ -87,4 +114,7 @@ def _spec(row: Row[Any]) -> KeySpec:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         bootstrap=bool(row.bootstrap),
+        cidrs=() if row.cidrs is None else tuple(msgspec.json.decode(row.cidrs)),
+        used_at=row.used_at,
+        used_from=row.used_from,
     )

@@ -12,9 +12,11 @@ from hub.domain.desired import (
     GrantSpec,
     GroupSpec,
     PrincipalSpec,
+    TenantSpec,
     UpstreamSpec,
     VirtualServerSpec,
 )
+from hub.domain.rules import BudgetSpec, GuardrailSpec, LimitSpec, PriceSpec
 from hub.errors import ConflictError
 from hub.stores.database import Database
 from hub.stores.documents import Noun, Spec, decode, encode, noun_of
@@ -50,6 +52,14 @@ class Stored(Struct, frozen=True):
     def desired(self) -> Desired:
         """The objects as desired state, sorted by name."""
         return desired_from(self.tenant, (item.spec for item in self.objects.values()))
+
+    @property
+    def settings(self) -> TenantSpec:
+        """What platform administrators say of the tenant itself."""
+        item = self.objects.get(("tenant", self.tenant))
+        if item is not None and isinstance(item.spec, TenantSpec):
+            return item.spec
+        return TenantSpec(name=self.tenant)
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -112,6 +122,10 @@ def desired_from(tenant: str, specs: Iterable[Spec]) -> Desired:
         principals=tuple(spec for spec in ordered if isinstance(spec, PrincipalSpec)),
         groups=tuple(spec for spec in ordered if isinstance(spec, GroupSpec)),
         grants=tuple(spec for spec in ordered if isinstance(spec, GrantSpec)),
+        guardrails=tuple(spec for spec in ordered if isinstance(spec, GuardrailSpec)),
+        limits=tuple(spec for spec in ordered if isinstance(spec, LimitSpec)),
+        prices=tuple(spec for spec in ordered if isinstance(spec, PriceSpec)),
+        budgets=tuple(spec for spec in ordered if isinstance(spec, BudgetSpec)),
     )
 
 

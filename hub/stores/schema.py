@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 from hub.errors import DataDirectoryError
 from hub.stores.tables import METADATA, EpochRow, table_of
 
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 """Every revision in ``migrations/versions``, oldest first."""
 
 _VERSION_TABLE: Final = (

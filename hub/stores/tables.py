@@ -3,7 +3,7 @@
 import hashlib
 from typing import Final, cast
 
-from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, Table, Text
 from sqlmodel import Field, SQLModel
 
 MAX_KEY_LENGTH: Final = 200
@@ -50,6 +50,10 @@ class ApiKey(SQLModel, table=True):
     expires_at: str | None = None
     revoked_at: str | None = None
     bootstrap: bool
+    cidrs: str | None = Field(default=None, sa_column=Column(Text))
+    """JSON array; NULL where the key may be used from anywhere."""
+    used_at: str | None = None
+    used_from: str | None = None
 
 
 class StoredListing(SQLModel, table=True):
@@ -99,6 +103,73 @@ class StoredLine(SQLModel, table=True):
     sequence: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     kind: str
     text: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class LedgerUse(SQLModel, table=True):
+    """One use of a capability, or one that was refused: what the record's entry says of it."""
+
+    __tablename__ = "ledger_use"
+    __table_args__ = (Index("ix_ledger_use_tenant_at_us", "tenant", "at_us"),)
+
+    writer: str = Field(primary_key=True)
+    sequence: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    tenant: str
+    at_us: int = Field(sa_column=Column(BigInteger, nullable=False))
+    """Microseconds since 1970: ranges are asked for, and text would be compared by locale."""
+    day: str
+    """Of the calendar in UTC, ``2026-11-21``."""
+    principal: str
+    key: str
+    groups: str = Field(sa_column=Column("group_names", Text, nullable=False))
+    """JSON array, sorted; equal sets are equal text."""
+    virtual_server: str
+    upstream: str
+    kind: str
+    tool: str = Field(sa_column=Column(Text, nullable=False))
+    """Original name of the capability, without NUL."""
+    outcome: str
+    cost: int = Field(sa_column=Column(BigInteger, nullable=False))
+    currency: str
+
+
+class LedgerCharge(SQLModel, table=True):
+    """What was counted on a quota or budget in one period of the calendar."""
+
+    __tablename__ = "ledger_charge"
+
+    period: str = Field(primary_key=True)
+    starts_s: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    """Seconds since 1970, as ``ends_s``."""
+    counter_key: str = Field(primary_key=True)
+    """:func:`index_key` of ``counter``."""
+    currency: str = Field(primary_key=True)
+    ends_s: int = Field(sa_column=Column(BigInteger, nullable=False))
+    counter: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    """Key of the count; bytes, as it may hold a name that an upstream chose."""
+    calls: int = Field(sa_column=Column(BigInteger, nullable=False))
+    micro: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class LedgerCursor(SQLModel, table=True):
+    """How far a chain of the record has been taken into the ledger."""
+
+    __tablename__ = "ledger_cursor"
+
+    writer: str = Field(primary_key=True)
+    sequence: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class LedgerAlert(SQLModel, table=True):
+    """A share of a budget that was announced; who makes the row announces it."""
+
+    __tablename__ = "ledger_alert"
+
+    period: str = Field(primary_key=True)
+    starts_s: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    counter_key: str = Field(primary_key=True)
+    share: str = Field(primary_key=True)
+    ends_s: int = Field(sa_column=Column(BigInteger, nullable=False))
+    announced_at: str
 
 
 METADATA: Final[MetaData] = SQLModel.metadata

@@ -21,11 +21,10 @@ from prometheus_client.registry import Collector
 
 from hub.domain.call import Call
 from hub.domain.record import Entry
+from hub.domain.rules import RuleKind
+from hub.telemetry.rule_counts import OTHER, RuleCounts
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-
-OTHER: Final = "other"
-"""Label of everything that no list holds, so that callers cannot make series."""
 
 MCP_OPERATIONS: Final = frozenset((
     "completion/complete",
@@ -51,12 +50,25 @@ BUCKETS_S: Final = (
 
 MAX_UPSTREAM_LABELS: Final = 500
 
-Gauge = Literal["portico_parked_calls", "portico_snapshot"]
+Gauge = Literal[
+    "portico_ledger_lag_seconds",
+    "portico_parked_calls",
+    "portico_record_obstructed",
+    "portico_record_uncovered_seconds",
+    "portico_snapshot",
+]
 GAUGES: Final[Mapping[Gauge, str]] = {
+    "portico_ledger_lag_seconds": "How far usage and budgets are behind the record, in seconds.",
     "portico_parked_calls": "Calls that wait for their callers to come back with input.",
+    "portico_record_obstructed": "1 while the record takes no entries and calls are refused.",
+    "portico_record_uncovered_seconds": "How long entries have waited for a checkpoint, in seconds.",
     "portico_snapshot": "Revision of the snapshot in force; grows with each change.",
 }
 """Values that others know and :meth:`Metrics.watch` reads when asked."""
+
+CountingState = Literal["shared", "local", "refused"]
+"""Limits are counted together by all processes, by each for itself, or not at all: calls are refused."""
+COUNTING_STATES: Final[tuple[CountingState, ...]] = ("shared", "local", "refused")
 
 
 class _Durations:
@@ -113,6 +125,8 @@ class Metrics(Collector):
         self._active = 0
         self._gauges: dict[Gauge, Callable[[], float]] = {}
         self._upstream_states: Callable[[], Iterable[tuple[str, str]]] = tuple
+        self._counting: Callable[[], CountingState] | None = None
+        self._rules = RuleCounts()
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -139,6 +153,8 @@ class Metrics(Collector):
             upstreams = series.upstreams
             upstreams.counts[bisect_left(_BOUNDS_US, upstream_us)] += 1
             upstreams.sum_us += upstream_us
+        if entry.rules or entry.cost:
+            self._rules.count(entry)
 
     def _labelled(self, entry: Entry) -> _Series:
         """The series of an entry under labels that callers and configuration cannot multiply."""
@@ -152,6 +168,10 @@ class Metrics(Collector):
             self._series[key] = _Series(*key)
         return self._series[key]
 
+    def noted(self, entry: Entry) -> None:
+        """An entry that is no call's, an alert for one: what rules did counts, and nothing else."""
+        self._rules.count(entry)
+
     def watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
         """Show what ``read`` returns whenever somebody asks; it is fast and never raises."""
         self._gauges[gauge] = read
@@ -159,6 +179,18 @@ class Metrics(Collector):
     def watch_upstreams(self, read: Callable[[], Iterable[tuple[str, str]]]) -> None:
         """Show the state of each upstream; ``read`` gives names and states."""
         self._upstream_states = read
+
+    def watch_rules(self, read: Callable[[], Mapping[str, RuleKind]]) -> None:
+        """Name these rules, and no others, in labels; ``read`` is asked for names never met before."""
+        self._rules.configured = read
+
+    def watch_counting(self, read: Callable[[], CountingState]) -> None:
+        """Show how limits are counted just now."""
+        self._counting = read
+
+    def families(self) -> list[Metric]:
+        """Everything that :meth:`exposition` shows, for other ways out. On the event loop's thread."""
+        return list(self._registry.collect())
 
     def exposition(self) -> tuple[bytes, str]:
         """Everything in Prometheus' text format, and its content type."""
@@ -171,6 +203,9 @@ class Metrics(Collector):
         yield info
         yield from self._calls()
         yield from self._upstreams()
+        yield from self._rules.collect()
+        if self._counting is not None:
+            yield _counting(self._counting())
         for name, read in self._gauges.items():
             yield GaugeMetricFamily(name, GAUGES[name], value=read())
 
@@ -228,9 +263,20 @@ class Metrics(Collector):
         yield durations
         states = GaugeMetricFamily(
             "portico_upstream_state",
-            "1 for the state an upstream is in: pending, live, stale, down or disabled.",
+            "Upstreams of a name, over all tenants, that are pending, live, stale, down or disabled.",
             labels=("upstream", "state"),
         )
-        for pair in self._upstream_states():
-            states.add_metric(pair, 1)
+        for pair, count in Counter(self._upstream_states()).items():
+            states.add_metric(pair, count)
         yield states
+
+
+def _counting(current: CountingState) -> Metric:
+    states = GaugeMetricFamily(
+        "portico_counting_state",
+        "1 for the way in which limits are counted: shared, local or refused.",
+        labels=("state",),
+    )
+    for state in COUNTING_STATES:
+        states.add_metric((state,), float(state == current))
+    return states

@@ -17,7 +17,7 @@ from bench.document import write_section
 from bench.errors import Unsound
 from bench.exchange import verify
 from bench.floor import choose, running_floor
-from bench.gateways import LANES, PLAIN, PORTICO, Gateway, Gateways, Start
+from bench.gateways import PLAIN, PORTICO, PORTICOS, Gateway, Gateways, Start
 from bench.interleaving import Measured
 from bench.limits import LIMITS, START, verdicts
 from bench.load import Errors, Generator, GeneratorName
@@ -241,7 +241,7 @@ def test_every_limit_stands_at_a_figure_that_is_measured() -> None:
     }
     assert AGREED.items() <= {key: str(limit) for key, limit in limits.items()}.items()
     for (figure, gateway, name), limit in limits.items():
-        assert gateway in LANES
+        assert gateway in PORTICOS
         if name == START:
             continue
         variant = VARIANTS[name]

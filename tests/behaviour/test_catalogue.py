@@ -11,11 +11,12 @@ import anyio
 import pytest
 from msgspec import Raw
 
+from connectors.circuit import THRESHOLD, Circuit
 from connectors.errors import Misconfigured, Unreachable
 from connectors.outcome import Failure, Result
 from connectors.protocol import Credential, Request
+from hub.admission import Admitted
 from hub.cache import MAX_PAGE_BYTES, Page, PageCache, join
-from hub.catalog.circuit import THRESHOLD, Circuit
 from hub.catalog.names import MemoryLedger
 from hub.catalog.refresh import Surroundings
 from hub.catalog.search import ToolSearch
@@ -28,7 +29,6 @@ from hub.domain.desired import Desired, UpstreamSpec, VirtualServerSpec
 from hub.domain.outcome import Refusal
 from hub.domain.principal import ANONYMOUS, Evidence, Principal
 from hub.live.leases import Leases
-from hub.passage import Admitted
 from hub.providers.catalogue import Catalogue
 from hub.providers.self_description import SelfDescription
 from hub.snapshot import Snapshot, SnapshotHolder

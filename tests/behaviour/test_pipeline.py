@@ -9,6 +9,7 @@ import anyio
 import pytest
 from msgspec import Raw
 
+from hub.admission import Admitted
 from hub.audit.reading import tail
 from hub.audit.recorder import Recorder
 from hub.catalog.search import ToolSearch
@@ -17,8 +18,9 @@ from hub.domain.outcome import Chunk, Event, Failure, Outcome, Refusal, Result
 from hub.domain.principal import Evidence
 from hub.domain.record import Entry
 from hub.live.revocation import Revocations
-from hub.passage import Admitted
-from hub.pipeline import Pipeline
+from hub.metering.local import LocalCounting
+from hub.metering.meter import Meter
+from hub.pipeline import Pipeline, Stages
 from hub.providers.self_description import SelfDescription
 from hub.snapshot import SnapshotHolder
 from hub.telemetry.metrics import Metrics
@@ -66,18 +68,21 @@ class Stack:
         self.tokens = Tokens()
         catalogue = TinyCatalogue()
         self.pipeline = Pipeline(
-            snapshots=SnapshotHolder(Grown({}, anonymous=True).snapshot()),
-            revoked=Revocations(),
-            catalogue=catalogue,
-            recorder=recorder,
-            observer=Metrics(version="1"),
-            providers={
-                "capabilities": self.tokens,
-                "catalogue": catalogue,
-                "self_description": SelfDescription(ToolSearch()),
-                "administration": catalogue,
-            },
-            now=lambda: datetime.now(UTC),
+            Stages(
+                snapshots=SnapshotHolder(Grown({}, anonymous=True).snapshot()),
+                revoked=Revocations(),
+                catalogue=catalogue,
+                recorder=recorder,
+                meter=Meter(LocalCounting(lambda: datetime.now(UTC)), lambda: datetime.now(UTC)),
+                observer=Metrics(version="1"),
+                providers={
+                    "capabilities": self.tokens,
+                    "catalogue": catalogue,
+                    "self_description": SelfDescription(ToolSearch()),
+                    "administration": catalogue,
+                },
+                now=lambda: datetime.now(UTC),
+            )
         )
 
     def entry(self, call: Call) -> Entry:

@@ -16,14 +16,14 @@ from hub.audit.export import export, verify_export
 from hub.audit.log import Segmentation
 from hub.audit.reading import Filters, Recorded, entries_since, follow, search, tail
 from hub.audit.recorder import Recorder, RecorderSettings
-from hub.audit.segments import retire, segments, writers
+from hub.audit.segments import segments, writers
 from hub.audit.signatures import last_checkpoint_in, read_public_keys
 from hub.audit.verify import Report, verify
 from hub.domain.record import ChainLine
 from hub.errors import ConfigurationError, RecordUnavailable
 from hub.pipeline import Recorder as PipelineRecorder
 from hub.vault.key_ring import load_or_create
-from tests.peers.record_writer import entry, now, recorder_in
+from tests.peers.record_writer import entry, now, recorder_in, retire
 
 SMALL = RecorderSettings(segmentation=Segmentation(segment_bytes=4096, step_bytes=16 * 1024))
 
@@ -489,8 +489,8 @@ async def test_seals_outlive_the_segments_that_retention_removes(tmp_path: Path)
     record = await closed(tmp_path)
     (writer,) = writers(record)
     total = len(segments(record, writer))
-    assert retire(record, now() - timedelta(days=1)) == 0
-    assert retire(record, now()) == total
+    assert retire(tmp_path, now() - timedelta(days=1)) == 0
+    assert retire(tmp_path, now()) == total
     assert segments(record, writer) == []
     assert verified(tmp_path).intact
     async with recorder_in(tmp_path).running() as recorder:

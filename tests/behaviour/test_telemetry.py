@@ -5,11 +5,9 @@ import logging
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,7 +15,6 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -29,6 +26,7 @@ from hub.telemetry.logs import LogFormat, Redaction, set_up_logging
 from hub.telemetry.metrics import Metrics
 from hub.telemetry.traces import Traces
 from tests.peers.clients import connected, text_of
+from tests.peers.collector import Collector, running_collector
 from tests.peers.portico import portico, running_portico
 from tests.peers.running import modern_server
 
@@ -37,45 +35,10 @@ CALLER = f"00-{TRACE}-b7ad6b7169203331-01"
 CALLER_UNSAMPLED = CALLER[:-2] + "00"
 
 
-class Collector(ThreadingHTTPServer):
-    """Keeps the spans that are posted to it."""
-
-    daemon_threads = False
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Receive)
-        self.spans: list[Span] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Receive(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        collector = self.server
-        assert isinstance(collector, Collector)
-        assert self.path == "/v1/traces"
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            for scope in resource.scope_spans:
-                collector.spans += scope.spans
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet."""
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    with Collector() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with running_collector() as server:
         yield server
-        server.shutdown()
-        thread.join(5)
 
 
 @contextmanager

@@ -109,3 +109,34 @@ async def test_giving_up_closes_the_connection(client: HttpClient) -> None:
         with anyio.move_on_after(0.2):
             await client.fetch(raw.url, guard=allowing(raw.port))
     assert raw.open_connections == 0
+
+
+async def test_what_is_posted_arrives_and_ends_where_it_was_sent(client: HttpClient) -> None:
+    async def script(received: Received, wire: Wire) -> None:
+        if received.path == "/moved":
+            await wire.reply(307, headers={"Location": "/mcp"})
+        elif received.path == "/mcp":
+            await wire.reply(204)
+
+    async with raw_server(script) as raw:
+        guard = allowing(raw.port)
+
+        async def post(path: str, guard: AddressGuard = guard) -> int:
+            url = raw.url.replace("/mcp", path)
+            return await client.post(
+                url, b"{}", guard=guard, content_type="application/json", within_s=0.2
+            )
+
+        assert await post("/mcp") == 204
+        (sent,) = raw.requests
+        assert (sent.method, sent.body) == ("POST", b"{}")
+        assert sent.header("content-type") == "application/json"
+        assert await post("/moved") == 307
+        with pytest.raises(Unreachable, match="in time"):
+            await post("/silent")
+        with pytest.raises(AddressRefused):
+            await post("/mcp", AddressGuard())
+        await raw.stop()
+        with pytest.raises(Unreachable):
+            await post("/mcp")
+    assert len(raw.requests) == 3

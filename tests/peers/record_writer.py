@@ -24,6 +24,7 @@ from anyio import to_thread
 
 from hub.audit.log import Segmentation
 from hub.audit.recorder import Recorder, RecorderSettings
+from hub.audit.retention import due, remove, sign_for
 from hub.domain.record import Entry, Level
 from hub.errors import RecordUnavailable
 from hub.vault.key_ring import load_or_create
@@ -59,6 +60,15 @@ def entry(call: str, **fields: Any) -> Entry:
         "duration_us": 1500,
     }
     return Entry(call=call, **{**known, **fields})
+
+
+def retire(data: Path, before: datetime) -> int:
+    """Remove what was sealed before a moment, as retention does; how many segments."""
+    record, signer = data / "record", load_or_create(data, now()).signer()
+    found = due(record, before, public_key=signer.public_key)
+    sign_for(record, found, before, signer=signer, at=now())
+    remove(found)
+    return len(found)
 
 
 async def load(data: Path, level: Level) -> None:

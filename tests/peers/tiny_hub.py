@@ -32,7 +32,9 @@ from hub.live.parked import ParkedCalls
 from hub.live.revocation import Revocations
 from hub.live.sessions import Sessions
 from hub.live.subscriptions import Subscriptions
-from hub.pipeline import Admitted, Pipeline
+from hub.metering.local import LocalCounting
+from hub.metering.meter import Meter
+from hub.pipeline import Admitted, Pipeline, Stages
 from hub.policy.tables import Tables
 from hub.snapshot import KeyEntry, Snapshot, SnapshotHolder, TenantSnapshot
 from hub.surfaces.call_ids import CallIds
@@ -465,13 +467,16 @@ class Parts:
         self, recorder: Recorder, tasks: anyio.abc.TaskGroup, **more: Any
     ) -> Collaborators:
         pipeline = Pipeline(
-            snapshots=self.snapshots,
-            revoked=self.revocations,
-            catalogue=self.catalogue,
-            recorder=Noting(recorder, self.seen),
-            observer=Unobserved(),
-            providers={"catalogue": self.catalogue, "capabilities": self.scripted},
-            now=now,
+            Stages(
+                snapshots=self.snapshots,
+                revoked=self.revocations,
+                catalogue=self.catalogue,
+                recorder=Noting(recorder, self.seen),
+                meter=Meter(LocalCounting(now), now),
+                observer=Unobserved(),
+                providers={"catalogue": self.catalogue, "capabilities": self.scripted},
+                now=now,
+            )
         )
         settings: dict[str, Any] = {"heartbeat_s": 15.0, "front_door": FrontDoor(), **more}
         views = CallerViews(self.snapshots, self.revocations, now)

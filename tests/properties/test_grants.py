@@ -38,7 +38,9 @@ from hub.domain.outcome import Failure, Refusal, Result
 from hub.domain.principal import Evidence, Principal
 from hub.identity.api_keys import digest_of, new_key
 from hub.live.revocation import Revocations
-from hub.pipeline import Pipeline
+from hub.metering.local import LocalCounting
+from hub.metering.meter import Meter
+from hub.pipeline import Pipeline, Stages
 from hub.providers.capabilities import Capabilities
 from hub.providers.catalogue import Catalogue
 from hub.providers.self_description import SelfDescription
@@ -164,19 +166,22 @@ async def hub_of(
     await upstreams.apply("default", desired(listings).upstreams)
     search = ToolSearch()
     pipeline = Pipeline(
-        snapshots=snapshots,
-        revoked=Revocations(),
-        catalogue=upstreams,
-        recorder=recorder,
-        observer=Metrics(version="0"),
-        providers={
-            "capabilities": Capabilities(upstreams, OwnCredentials()),
-            "catalogue": Catalogue(
-                Sealer(ring.sealing, lambda: now().timestamp()), search, PageCache()
-            ),
-            "self_description": SelfDescription(search),
-        },
-        now=now,
+        Stages(
+            snapshots=snapshots,
+            revoked=Revocations(),
+            catalogue=upstreams,
+            recorder=recorder,
+            meter=Meter(LocalCounting(now), now),
+            observer=Metrics(version="0"),
+            providers={
+                "capabilities": Capabilities(upstreams, OwnCredentials()),
+                "catalogue": Catalogue(
+                    Sealer(ring.sealing, lambda: now().timestamp()), search, PageCache()
+                ),
+                "self_description": SelfDescription(search),
+            },
+            now=now,
+        )
     )
     snapshots.swap(snapshot)
     yield Hub(snapshots, pipeline)

@@ -18,11 +18,12 @@ from hub.audit.diagnosis import diagnose
 from hub.audit.lines import frame, genesis, parse
 from hub.audit.log import Segmentation
 from hub.audit.recorder import RecorderSettings
-from hub.audit.segments import CHECKPOINTS, retire
+from hub.audit.retention_notes import RETENTION
+from hub.audit.segments import CHECKPOINTS
 from hub.audit.signatures import Checkpoint, decode_checkpoint
 from hub.audit.verify import Report, verify
 from hub.vault.key_ring import load_or_create
-from tests.peers.record_writer import entry, now, recorder_in
+from tests.peers.record_writer import entry, now, recorder_in, retire
 
 Files = dict[str, bytes]
 """A record directory: path below it -> content."""
@@ -49,7 +50,8 @@ def closed_log() -> tuple[Files, Checkpoint, tuple[bytes, ...]]:
                         await recorder.checkpoint()
 
         anyio.run(run, 30)
-        retire(data / "record", START + timedelta(seconds=40))
+        retire(data, START + timedelta(seconds=20))
+        retire(data, START + timedelta(seconds=40))
         anyio.run(run, 12)
         record = data / "record"
         files = {
@@ -116,6 +118,7 @@ MUTATIONS: list[Mutation] = [flip, delete_line, swap_lines, repeat_line, truncat
 
 def test_an_untouched_log_verifies() -> None:
     files, last, _ = closed_log()
+    assert files[RETENTION].count(b"\n") == 2
     assert {"seals.jsonl", CHECKPOINTS} <= {Path(name).name for name in files}
     assert len(files) > 6
     for against in (None, last):

@@ -11,6 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from hub.domain.announcement import LIST_KINDS
+from hub.domain.principal import Principal
 from hub.surfaces.mcp import wire
 from hub.surfaces.mcp.answering import Answer
 from hub.surfaces.mcp.asked import Asked
@@ -95,6 +96,15 @@ class Channel:
 
     async def pause(self, _retry_ms: int | None) -> None:
         """Nothing: there is one channel, and it stays."""
+
+    def stand(self, principal: Principal) -> Feed:
+        """Count the channel as its client's, and end it as soon as the client may not be here."""
+        if self._feed is not None:
+            self._feed.close()
+        subscriber = Subscriber(self._outlet.offer, self._outlet.end)
+        call = self._machinery.calls.standing(self._caller, "stream")
+        self._feed = Feed(self._machinery.given, call, principal, subscriber)
+        return self._feed
 
     def receive(self, body: bytes) -> None:
         """Take what came in one piece; a batch is answered as one. Raises Malformed."""
@@ -218,7 +228,6 @@ class Channel:
         return await legacy.run(asked, self._live, lambda: self._feed)
 
     async def _initialize(self, message: Inbound) -> Answer:
-        given = self._machinery.given
         shaken = self._machinery.legacy.handshake(message)
         answer = await self._machinery.legacy.initialize(message, self._caller, shaken)
         if answer.admitted is None:
@@ -233,14 +242,10 @@ class Channel:
             nonce=self._nonce,
         )
         self._live.client_info = shaken.client_info
-        if self._feed is not None:
-            self._feed.close()
-        subscriber = Subscriber(self._outlet.offer, self._outlet.end)
-        call = self._machinery.calls.standing(self._caller, "stream")
-        self._feed = Feed(given, call, principal, subscriber)
-        self._feed.tell_lists(LIST_KINDS)
+        feed = self.stand(principal)
+        feed.tell_lists(LIST_KINDS)
         if knows_completion(self._session):
-            self._feed.tell_session(self._nonce)
+            feed.tell_session(self._nonce)
         return answer
 
     def _end_listening(self, message: Inbound) -> bool:

@@ -32,6 +32,7 @@ from hub.surfaces.mcp.session_ids import Session, SessionIds, knows_completion
 from hub.surfaces.mcp.wire import error_answer
 from hub.wire_errors import CANCELLED, Words, refused
 from mcp_wire import codes
+from mcp_wire.jsonrpc import encode_error
 from mcp_wire.revisions import LEGACY_REVISIONS, MODERN_REVISIONS, at_least
 
 _POST_ONLY: Final = ((b"allow", b"POST"),)
@@ -218,7 +219,8 @@ class LegacyHttp:
         if live is None:
             raise ValueError("a legacy request belongs to a session")
         reply = self._reply(asked.id, session, live, arrival)
-        await self._finish(replace(asked, exchange=reply), reply, session, live, passage)
+        asked = replace(asked, exchange=reply)
+        await self._finish(asked, reply, session, live, arrival, passage)
 
     async def _answer(
         self, message: Inbound, session: Session, live: LiveSession, arrival: Arrival
@@ -229,7 +231,7 @@ class LegacyHttp:
         except Malformed:
             reply.give_up()
             raise
-        await self._finish(asked, reply, session, live)
+        await self._finish(asked, reply, session, live, arrival)
 
     async def _finish(
         self,
@@ -237,6 +239,7 @@ class LegacyHttp:
         reply: Reply,
         session: Session,
         live: LiveSession,
+        arrival: Arrival,
         passage: Passage | None = None,
     ) -> None:
         reply.headers = (call_header(asked.call.id),)
@@ -247,6 +250,13 @@ class LegacyHttp:
         except BaseException:
             reply.give_up()
             raise
+        if answer is not None and self._is_anothers(session, arrival):
+            # Whatever became of the call, its caller knows of no such session.
+            unknown = unknown_session()
+            reply.headers = ()
+            words = unknown.words
+            body = encode_error(asked.id, words.code, words.message, words.data)
+            answer = Answer(body, unknown.status)
         await reply.finish(cancelled(asked) if answer is None else answer)
 
     def _reply(
@@ -303,6 +313,14 @@ class LegacyHttp:
         """Raises Turned unless the session is the caller's own; for what passes no pipeline."""
         if not session.belongs_to(identified(self._machinery, arrival.caller)):
             raise unknown_session()
+
+    def _is_anothers(self, session: Session, arrival: Arrival) -> bool:
+        """Whether the caller is somebody, and the session somebody else's."""
+        try:
+            principal = self._given.views.principal(self._calls.standing(arrival.caller, "POST"))
+        except Refusal:
+            return False
+        return not session.belongs_to(principal)
 
 
 def cancelled(asked: Asked) -> Answer:

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from hub.admission import Admitted
 from hub.domain.call import Call
 from hub.domain.outcome import Refusal
 from hub.domain.principal import Principal
-from hub.passage import Admitted
 
 MAX_OF_PRINCIPAL: Final = 64
 MAX_OF_PROCESS: Final = 4096

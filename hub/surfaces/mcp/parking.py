@@ -112,6 +112,7 @@ class Parking:
             owner=owner,
             outcome=outcome,
             questions=questions,
+            hold=admitted.hold,
             rounds=rounds,
             abandon=abandon,
         )
@@ -178,7 +179,7 @@ class Retry:
             return Resumed(state.interaction, more=self._more(admitted, raw(state.said)))
         self._answers = self._readable_answers()
         self.parked = self._parking.taken(state.handle)
-        return Resumed(state.interaction, self.parked.outcome)
+        return Resumed(state.interaction, self.parked.outcome, hold=self.parked.hold)
 
     async def deliver(self) -> Mapping[str, Ask]:
         """Give the upstream of a parked call its answers; what is left is still to be asked."""

@@ -58,6 +58,7 @@ class LegacySse:
         url = f"{quote(base + MESSAGES_SUFFIX)}?{_TOKEN}={self._ids.seal(session)}"
         stream.offer_chunk(encode_frame(url.encode(), event="endpoint"))
         self._channels[session.nonce] = (channel, stream)
+        channel.stand(identified(self._machinery, arrival.caller))
         try:
             await stream.serve((), channel.check)
         finally:

@@ -1,0 +1,83 @@
+"""A tenant's rules from one compile to the next: guardrails are made once, for making takes time."""
+
+from collections.abc import Callable, Mapping
+
+from msgspec import Raw
+
+from hub.catalog.holding import Screen
+from hub.domain.catalog import CapabilityId, VirtualServer
+from hub.domain.desired import Desired
+from hub.domain.guarding import Context
+from hub.domain.rules import GuardrailSpec
+from hub.guard.chain import Guardrail
+from hub.guard.definitions import held
+from hub.policy.rules import Rules, RuleSpecs
+
+MakeGuardrail = Callable[[GuardrailSpec], Guardrail]
+
+
+def _nothing_held(_: bytes) -> str:
+    """The screen where no guardrail looks at definitions."""
+    return ""
+
+
+class KnownRules:
+    """Rules as they were written, the guardrails made of them, and what was compiled last."""
+
+    def __init__(
+        self, specs: RuleSpecs, guardrails: Mapping[str, Guardrail], screen: Screen
+    ) -> None:
+        self.specs = specs
+        self.guardrails = guardrails
+        self.screen = screen
+        """Looks at definitions; the same object as long as the same guardrails do."""
+        self._servers: Mapping[str, VirtualServer] = {}
+        self._compiled: Rules | None = None
+
+    def compiled(
+        self,
+        tenant: str,
+        servers: Mapping[str, VirtualServer],
+        definition_of: Callable[[CapabilityId], Raw | None],
+    ) -> Rules:
+        """The index that calls read; what it remembers of callers lasts while nothing changes."""
+        if self._compiled is None or not _are_same(self._servers, servers):
+            self._compiled = Rules(tenant, self.specs, self.guardrails, servers, definition_of)
+            self._servers = servers
+        return self._compiled
+
+
+def known_rules(before: KnownRules | None, desired: Desired, make: MakeGuardrail) -> KnownRules:
+    """The rules of ``desired``; whatever ``before`` holds already is taken over.
+
+    Raises ConfigurationError for a guardrail that cannot be made.
+    """
+    specs = RuleSpecs(desired.guardrails, desired.limits, desired.prices, desired.budgets)
+    if before is not None and before.specs == specs:
+        return before
+    known = {} if before is None else {spec.name: spec for spec in before.specs.guardrails}
+    guardrails: dict[str, Guardrail] = {}
+    for spec in specs.guardrails:
+        is_known = before is not None and known.get(spec.name) == spec
+        guardrails[spec.name] = (
+            before.guardrails[spec.name] if before is not None and is_known else make(spec)
+        )
+    return KnownRules(specs, guardrails, _screen(before, guardrails, desired.tenant))
+
+
+def _screen(before: KnownRules | None, guardrails: Mapping[str, Guardrail], tenant: str) -> Screen:
+    looking = [one for one in guardrails.values() if "definition" in one.on]
+    if before is not None:
+        looked = [one for one in before.guardrails.values() if "definition" in one.on]
+        if len(looked) == len(looking) and all(
+            one is other for one, other in zip(looked, looking, strict=True)
+        ):
+            return before.screen
+    if not looking:
+        return _nothing_held
+    context = Context(direction="definition", tenant=tenant)
+    return lambda body: held(looking, Raw(body), context)
+
+
+def _are_same(one: Mapping[str, VirtualServer], other: Mapping[str, VirtualServer]) -> bool:
+    return one.keys() == other.keys() and all(one[name] is other[name] for name in one)

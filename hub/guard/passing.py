@@ -1,0 +1,235 @@
+"""What a call says on its way, in both directions, through the guardrails that hold for it."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, NoReturn
+
+import msgspec
+from msgspec import Raw
+from msgspec.structs import replace
+
+from hub.domain.guarding import Context
+from hub.domain.outcome import Ask, Chunk, Event, Failure, Log, Progress, Refusal, Result
+from hub.domain.rules import Direction
+from hub.guard.chain import Guardrail, Passed, inspected
+from hub.guard.stream import TextStream
+from mcp_wire.jsonrpc import decode_members, raw
+
+UNSEEN: Final = frozenset(("name", "ref"))
+"""Parameters that say which capability is meant: it was decided by then."""
+_FIXED: Final = "uri"
+"""A parameter that is looked at and cannot be another one afterwards: it was decided as well."""
+
+
+class Passing:
+    """The guardrails of one call at work."""
+
+    __slots__ = (
+        "_request",
+        "_request_context",
+        "_response",
+        "_response_context",
+        "_stream",
+        "notes",
+    )
+
+    def __init__(
+        self,
+        request: Sequence[Guardrail],
+        response: Sequence[Guardrail],
+        request_context: Context,
+        response_context: Context,
+    ) -> None:
+        self._request = request
+        self._response = response
+        self._request_context = request_context
+        self._response_context = response_context
+        self._stream: TextStream | None = None
+        self.notes: list[str] = []
+        """What acted so far, for the record."""
+
+    @property
+    def waits_for_response(self) -> bool:
+        """Whether an answer has to wait for somebody who is asked about it."""
+        return any(guardrail.waits for guardrail in self._response)
+
+    def params(self, params: Mapping[str, Raw]) -> Mapping[str, Raw]:
+        """A request's parameters as they may go to the upstream. Raises Refusal.
+
+        Nobody has to be asked, or TypeError is raised.
+        """
+        if not self._request:
+            return params
+        body = _seen(params)
+        return self._params(params, body, _at_once(self._request, body, self._request_context))
+
+    async def params_asked(self, params: Mapping[str, Raw]) -> Mapping[str, Raw]:
+        """The same where others are asked."""
+        if not self._request:
+            return params
+        body = _seen(params)
+        passed = await self._inspected(self._request, body, self._request_context)
+        return self._params(params, body, passed)
+
+    async def answers(self, more: Mapping[str, Raw]) -> Mapping[str, Raw]:
+        """What a caller sends beside its parameters, on its way to the upstream. Raises Refusal."""
+        if not self._request or not more:
+            return more
+        body = bytes(raw(more))
+        passed = await self._inspected(self._request, body, self._request_context)
+        self.notes += passed.notes
+        if passed.blocked_by:
+            _refuse(passed.blocked_by, "request")
+        return more if passed.body == body else decode_members(Raw(passed.body))
+
+    def result(self, result: Result) -> Result:
+        """An answer as it may go to the caller, where nobody has to be asked. Raises Refusal."""
+        if not self._response:
+            return result
+        body = bytes(result.body)
+        return self._result(result, _at_once(self._response, body, self._response_context))
+
+    async def event(self, event: Event) -> Sequence[Event]:
+        """What may go to the caller of an event: itself, another in its place, or none.
+
+        Raises Refusal where an answer is blocked. A notification that is blocked is dropped, a
+        question is declined.
+        """
+        if isinstance(event, Result):
+            body = bytes(event.body)
+            passed = await self._inspected(self._response, body, self._response_context)
+            return (*self._rest_of_stream(), self._result(event, passed))
+        if isinstance(event, Failure):
+            return (*self._rest_of_stream(), await self._failure(event))
+        if isinstance(event, Progress | Log):
+            params = await self._told(raw(event.params))
+            return () if params is None else (type(event)(decode_members(params)),)
+        if isinstance(event, Ask):
+            return await self._question(event)
+        if isinstance(event, Chunk):
+            return self._chunk(event)
+        return (event,)
+
+    async def _inspected(
+        self, guardrails: Sequence[Guardrail], body: bytes, context: Context
+    ) -> Passed:
+        passed = inspected(guardrails, body, context) if guardrails else Passed(body)
+        return passed if isinstance(passed, Passed) else await passed
+
+    def _params(self, params: Mapping[str, Raw], body: bytes, passed: Passed) -> Mapping[str, Raw]:
+        self.notes += passed.notes
+        if passed.blocked_by:
+            _refuse(passed.blocked_by, "request")
+        if passed.body == body:
+            return params
+        members = decode_members(Raw(passed.body))
+        if members.get(_FIXED) != params.get(_FIXED):
+            _refuse(_first_of(passed), "request")
+        return {**params, **members}
+
+    def _result(self, result: Result, passed: Passed) -> Result:
+        self.notes += passed.notes
+        if passed.blocked_by:
+            _refuse(passed.blocked_by, "response")
+        if passed.body == result.body:
+            return result
+        return Result(Raw(passed.body), input_required=result.input_required)
+
+    async def _failure(self, failure: Failure) -> Failure:
+        """An upstream's own words may hold what its answers may not."""
+        if failure.kind != "error":
+            return failure
+        said: dict[str, object] = {"message": failure.message}
+        if failure.data is not None:
+            said["data"] = failure.data
+        body = bytes(raw(said))
+        passed = await self._inspected(self._response, body, self._response_context)
+        self.notes += passed.notes
+        if passed.blocked_by:
+            _refuse(passed.blocked_by, "response")
+        if passed.body == body:
+            return failure
+        members = decode_members(Raw(passed.body))
+        return replace(failure, message=_text(members["message"]), data=members.get("data"))
+
+    async def _told(self, params: Raw) -> Raw | None:
+        """What the caller may hear in between; None: nothing."""
+        passed = await self._inspected(self._response, bytes(params), self._response_context)
+        self.notes += passed.notes
+        return None if passed.blocked_by else Raw(passed.body)
+
+    async def _question(self, ask: Ask) -> Sequence[Event]:
+        params = await self._told(ask.params)
+        if params is None:
+            await ask.answer(Failure("unsupported", "A guardrail does not let this be asked."))
+            return ()
+        return (Ask(ask.method, params, self._answering(ask.answer)),)
+
+    def _answering(
+        self, answer: Callable[[Raw | Failure], Awaitable[None]]
+    ) -> Callable[[Raw | Failure], Awaitable[None]]:
+        """What the caller answers goes to the upstream: it is a request's content."""
+
+        async def take(said: Raw | Failure) -> None:
+            if isinstance(said, Raw):
+                passed = await self._inspected(self._request, bytes(said), self._request_context)
+                self.notes += passed.notes
+                said = Raw(passed.body)
+                if passed.blocked_by:
+                    message = f"The guardrail '{passed.blocked_by}' blocked the answer."
+                    await answer(Failure("unsupported", message))
+                    return
+            await answer(said)
+
+        return take
+
+    def _chunk(self, chunk: Chunk) -> Sequence[Event]:
+        if not self._response:
+            return (chunk,)
+        if self._stream is None:
+            self._stream = TextStream(self._response, self._response_context)
+        return _released(self._stream, self._stream.feed(chunk.data))
+
+    def _rest_of_stream(self) -> Sequence[Event]:
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return ()
+        rest = stream.end()
+        self.notes += stream.notes
+        return _released(stream, rest)
+
+
+def _released(stream: TextStream, data: bytes) -> Sequence[Event]:
+    if stream.blocked_by:
+        _refuse(stream.blocked_by, "response")
+    return (Chunk(data),) if data else ()
+
+
+def _seen(params: Mapping[str, Raw]) -> bytes:
+    """What guardrails look at of parameters."""
+    return bytes(raw({name: value for name, value in params.items() if name not in UNSEEN}))
+
+
+def _at_once(guardrails: Sequence[Guardrail], body: bytes, context: Context) -> Passed:
+    passed = inspected(guardrails, body, context)
+    if not isinstance(passed, Passed):
+        raise TypeError("a guardrail has to be waited for")
+    return passed
+
+
+def _refuse(rule: str, direction: Direction) -> NoReturn:
+    what = "The request" if direction == "request" else "The answer"
+    raise Refusal(
+        "guardrail",
+        f"{what} was blocked by the guardrail '{rule}'.",
+        cause=f"guardrail {rule}",
+        rule=rule,
+        data=raw({"rule": rule, "direction": direction}),
+    )
+
+
+def _first_of(passed: Passed) -> str:
+    return next(iter(passed.notes), "").partition("=")[0]
+
+
+def _text(value: Raw) -> str:
+    return msgspec.json.decode(value, type=str)
