@@ -210,7 +210,7 @@ class Pipeline:
         """
         passage = Passage(self._observer.started(call), self._now(), perf_counter_ns())
         passage.take(admitted)
-        passage.call, passage.hold = call, None
+        passage.call, passage.hold, passage.passing = call, None, None
         passage.abandoned, passage.carried = reason, admitted.hold
         durable = self.settle(passage)
         await outcome.aclose()

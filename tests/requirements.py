@@ -1689,6 +1689,9 @@ REQUIREMENTS = (
         "behaviour/test_rules.py::test_resources_are_under_rules_and_a_block_has_a_code_of_its_own",
         "behaviour/test_rules.py::test_arguments_and_results_fulfil_the_upstreams_own_schemas",
         "behaviour/test_rules.py::test_a_guardrail_that_cannot_be_made_is_refused_with_its_reason",
+        "behaviour/test_rules.py::"
+        "test_a_guardrail_whose_secret_is_missing_blocks_what_it_is_attached_to_and_nothing_else",
+        "behaviour/test_rules.py::test_a_question_passes_guardrails_both_ways",
     ),
     _promise(
         "P4-attached",

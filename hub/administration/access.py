@@ -50,6 +50,9 @@ class Explanation(Shape):
     groups: tuple[str, ...] = Field((), description="Groups that those grants came through.")
     other_grants: tuple[str, ...] = Field((), description="Grants of others that name it.")
     conditions: tuple[str, ...] = Field((), description="What else the key is limited to.")
+    rules: tuple[str, ...] = Field(
+        (), description="Guardrails, limits and budgets that hold when it is used."
+    )
 
 
 async def explain(desk: Desk, _: Principal, tenant: str, request: ExplainRequest) -> Explanation:
@@ -65,17 +68,40 @@ async def explain(desk: Desk, _: Principal, tenant: str, request: ExplainRequest
         return turned_away
     if key is not None and key.virtual_servers is not None:
         caller = replace(caller, reach=frozenset(key.virtual_servers))
-    found = _decided(serving_of(desk, tenant), caller, request)
+    serving = serving_of(desk, tenant)
+    found = _decided(serving, caller, request)
     return Explanation(
         allowed=found.decision.allowed,
         layer=found.decision.layer,
         rule=found.decision.rule,
-        reason=found.reason,
+        reason=" ".join((found.reason, *_held(serving, request, found))),
         grants=found.matching_grants,
         groups=found.groups,
         other_grants=found.other_grants,
         conditions=tuple(_conditions(key, request)),
+        rules=_rules(serving, caller, request, found),
     )
+
+
+def _rules(
+    serving: TenantSnapshot, caller: Principal, request: ExplainRequest, found: Explained
+) -> tuple[str, ...]:
+    """What holds for a caller who may use it."""
+    if found.exposure is None or not found.decision.allowed:
+        return ()
+    server = serving.virtual_servers[request.virtual_server]
+    view = serving.tables.view_of(caller)
+    applied = serving.rules.of(caller, view, server, found.exposure)
+    return () if applied is None else applied.names
+
+
+def _held(serving: TenantSnapshot, request: ExplainRequest, found: Explained) -> Iterator[str]:
+    """Definitions of that name that guardrails hold back."""
+    if found.existence == "absent":
+        for upstream, held in sorted(serving.held.items()):
+            for sentence in held:
+                if f"'{request.capability}' is held" in sentence:
+                    yield f"Upstream '{upstream}': {sentence}."
 
 
 def _decided(serving: TenantSnapshot, caller: Principal, request: ExplainRequest) -> Explained:

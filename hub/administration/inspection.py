@@ -1,6 +1,6 @@
 """What runs: state of the hub and its upstreams, and what is exposed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -28,6 +28,10 @@ class StatusOfUpstream(Shape):
     since: str = ""
     error: str = ""
     problems: tuple[str, ...] = Field((), description="What was left out or shadowed, and why.")
+    held: tuple[str, ...] = Field(
+        (),
+        description="Definitions that guardrails hold back, and why: neither listed nor callable.",
+    )
     command: tuple[str, ...] = Field(
         (), description="The program; its arguments for those who may read them."
     )
@@ -112,7 +116,7 @@ async def refresh_upstream(
     specs = await _upstreams(desk, tenant)
     spec = _named(specs, request.name)
     found = await _running(desk).refresh(tenant, spec.name)
-    return _status(found, spec, principal)
+    return _status(found, spec, principal, serving_of(desk, tenant))
 
 
 async def upstream_logs(desk: Desk, _: Principal, tenant: str, request: Named) -> LogLines:
@@ -167,18 +171,19 @@ def _statuses(
     found = []
     for name, spec in sorted(specs.items()):
         live = serving.statuses.get(name) or UpstreamStatus(upstream=name, state="pending")
-        found.append(_status(live, spec, principal, serving.problems.get(name, ())))
+        found.append(_status(live, spec, principal, serving))
     return tuple(found)
 
 
 def _status(
-    live: UpstreamStatus, spec: UpstreamSpec, principal: Principal, problems: Sequence[str] = ()
+    live: UpstreamStatus, spec: UpstreamSpec, principal: Principal, serving: TenantSnapshot
 ) -> StatusOfUpstream:
     return StatusOfUpstream(
         upstream=live.upstream,
         state=live.state,
         since=live.since,
         error=live.error,
-        problems=(*live.problems, *problems),
+        problems=(*live.problems, *serving.problems.get(spec.name, ())),
+        held=serving.held.get(spec.name, ()),
         command=tuple(shown_command(spec.command, principal)),
     )

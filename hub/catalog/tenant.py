@@ -91,7 +91,7 @@ class Draft:
         revision: int,
         make: MakeGuardrail,
     ) -> None:
-        """``make`` makes guardrails of what was written. Raises ConfigurationError where it does."""
+        """``make`` makes guardrails of what was written."""
         self._before = before
         self._after = Compiled(before.names)
         self._after.bits = before.bits

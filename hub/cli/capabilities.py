@@ -130,6 +130,8 @@ def explain(
     say(f"{'allowed' if answer['allowed'] else 'denied'} by {answer['layer']}: {answer['reason']}")
     if answer["allowed"] and answer["conditions"]:
         say(f"The key is good {', '.join(answer['conditions'])}.")
+    if answer["rules"]:
+        say(f"Rules that hold for it: {', '.join(answer['rules'])}.")
     if not answer["allowed"] and answer["other_grants"]:
         say(f"Grants of others that name it: {', '.join(answer['other_grants'])}.")
 

@@ -168,10 +168,10 @@ def _show_listed(status: Any, *, json: bool) -> None:
 
 
 def describe(status: Any) -> str:
-    """One line about an upstream's status."""
+    """One line about an upstream's status, and one for each definition that is held."""
     line = f"{status['upstream']}: {status['state']}"
     if status.get("since"):
         line += f" since {status['since']}"
     if status.get("error"):
         line += f" ({status['error']})"
-    return line
+    return "\n  ".join((line, *status.get("held", ())))

@@ -8,7 +8,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from hub.domain.guarding import Context
-from hub.domain.outcome import Ask, Chunk, Event, Failure, Log, Progress, Refusal, Result
+from hub.domain.outcome import Ask, Chunk, Event, Failure, Log, Progress, Refusal, Result, Withdrawn
 from hub.domain.rules import Direction
 from hub.guard.chain import Guardrail, Passed, inspected
 from hub.guard.stream import TextStream
@@ -24,6 +24,7 @@ class Passing:
     """The guardrails of one call at work."""
 
     __slots__ = (
+        "_asked",
         "_request",
         "_request_context",
         "_response",
@@ -44,6 +45,8 @@ class Passing:
         self._request_context = request_context
         self._response_context = response_context
         self._stream: TextStream | None = None
+        self._asked: dict[int, Ask] = {}
+        """By identity of an upstream's question: what its caller was asked."""
         self.notes: list[str] = []
         """What acted so far, for the record."""
 
@@ -105,6 +108,9 @@ class Passing:
             return () if params is None else (type(event)(decode_members(params)),)
         if isinstance(event, Ask):
             return await self._question(event)
+        if isinstance(event, Withdrawn):
+            asked = self._asked.pop(id(event.ask), None)
+            return () if asked is None else (Withdrawn(asked),)
         if isinstance(event, Chunk):
             return self._chunk(event)
         return (event,)
@@ -162,11 +168,12 @@ class Passing:
         if params is None:
             await ask.answer(Failure("unsupported", "A guardrail does not let this be asked."))
             return ()
-        return (Ask(ask.method, params, self._answering(ask.answer)),)
+        # The question itself is kept as well, so that its identity stays its own.
+        asked = Ask(ask.method, params, self._answering(ask))
+        self._asked[id(ask)] = asked
+        return (asked,)
 
-    def _answering(
-        self, answer: Callable[[Raw | Failure], Awaitable[None]]
-    ) -> Callable[[Raw | Failure], Awaitable[None]]:
+    def _answering(self, ask: Ask) -> Callable[[Raw | Failure], Awaitable[None]]:
         """What the caller answers goes to the upstream: it is a request's content."""
 
         async def take(said: Raw | Failure) -> None:
@@ -176,9 +183,8 @@ class Passing:
                 said = Raw(passed.body)
                 if passed.blocked_by:
                     message = f"The guardrail '{passed.blocked_by}' blocked the answer."
-                    await answer(Failure("unsupported", message))
-                    return
-            await answer(said)
+                    said = Failure("unsupported", message)
+            await ask.answer(said)
 
         return take
 

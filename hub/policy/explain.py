@@ -25,6 +25,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     """The decision in a sentence."""
     capability: CapabilityId | None = None
     """What the name stands for, whoever asks."""
+    exposure: Exposure | None = None
+    """How it is exposed here."""
     matching_grants: tuple[str, ...] = ()
     """Every grant of this principal that names it."""
     groups: tuple[str, ...] = ()
@@ -63,6 +65,7 @@ def explain(
         existence="exposed",
         reason=reason,
         capability=exposure.capability,
+        exposure=exposure,
         matching_grants=own,
         groups=tuple(sorted({group for group in given if group is not None})),
         other_grants=tuple(name for name in tables.all_naming(exposure) if name not in own),

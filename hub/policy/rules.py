@@ -61,6 +61,12 @@ class Applied(Struct, frozen=True, kw_only=True):
     """Whether somebody outside is asked about requests."""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What the rules are called, each once: guardrails, then limits and budgets."""
+        guardrails = (one.name for one in (*self.request, *self.response))
+        return tuple(dict.fromkeys((*guardrails, *(one.rule for one in self.counters))))
+
+    @property
     def reserved_micro(self) -> int:
         """What is kept of budgets until it is known what the call costs."""
         return 0 if self.price is None else self.price.micro

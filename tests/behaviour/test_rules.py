@@ -16,7 +16,7 @@ from hub.administration.configuration import ApplyRequest, apply
 from hub.errors import ConfigurationError
 from tests.peers.asking_server import asking_server
 from tests.peers.clients import ERAS, Era, connected, text_of, tool_names
-from tests.peers.crossing import Raw, retry_of, said
+from tests.peers.crossing import Answers, Raw, retry_of, said
 from tests.peers.raw_server import RawServer, Received, Wire, raw_server
 from tests.peers.ruled_hub import ADMINISTRATOR, Ruled, ruled_hub
 
@@ -163,6 +163,9 @@ async def test_what_a_guardrail_redacts_reaches_neither_side(
             assert text_of(sent) == "use [aws_access_key]"
             assert text_of(await client.call_tool("say", {"text": "harmless"})) == "harmless"
         assert SECRET not in str([received.json for received in raw.of("tools/call")])
+        assert (hub.hub.fast_lane is not None) == fast
+        if hub.hub.fast_lane is not None:
+            assert hub.hub.fast_lane.answered_count >= 3
         harmless, redacted, _ = hub.entries()
         assert harmless.rules == ()
         assert harmless.caller_digest == ""
@@ -315,6 +318,15 @@ async def test_a_hostile_definition_is_held_when_it_is_listed_and_let_go_with_it
         held = hub.hub.snapshots.current.tenants["default"].held
         assert list(held) == ["up"]
         assert held["up"][0].startswith("tool 'hostile' is held: guardrail hostile: ")
+        key = (hub.hub.directory.path / "admin.key").read_text(encoding="utf-8").strip()
+        async with httpx2.AsyncClient(headers={"X-API-Key": key}) as http:
+            origin = hub.url().removesuffix("/mcp")
+            (shown,) = (await http.get(f"{origin}/api/status")).json()["upstreams"]
+            assert shown["held"] == list(held["up"])
+            asked = {"principal": "ann", "capability": "hostile"}
+            why = (await http.get(f"{origin}/api/explain", params=asked)).json()
+            assert not why["allowed"]
+            assert "is held: guardrail hostile" in why["reason"]
         await hub.apply(document(raw.url))
         async with connected(hub.url(), "modern") as client:
             assert "hostile" in await tool_names(client)
@@ -504,3 +516,39 @@ async def test_a_guardrail_that_cannot_be_made_is_refused_with_its_reason(tmp_pa
             )
         async with connected(hub.url(), "modern") as client:
             assert text_of(await client.call_tool("say", {"text": "x"})) == "x"
+
+
+async def test_a_guardrail_whose_secret_is_missing_blocks_what_it_is_attached_to_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor = guardrail("vendor", "webhook", ["request"], "block", url="http://127.0.0.1:9/",
+                       secret="env:VENDOR_SECRET", attach={"virtual_server": "dev"})  # fmt: skip
+    monkeypatch.delenv("VENDOR_SECRET", raising=False)
+    async with ruled(tmp_path / "data", guardrails=[vendor]) as (hub, _):
+        async with connected(hub.url("dev"), "modern", key=await hub.key("ann")) as client:
+            assert refusal_of(await client.call_tool("say", {"text": "x"}))["rule"] == "vendor"
+        async with connected(hub.url("ops"), "modern", key=await hub.key("bob")) as client:
+            assert text_of(await client.call_tool("echo", {"text": "x"})) == "x"
+
+
+async def test_a_question_passes_guardrails_both_ways(tmp_path: Path) -> None:
+    rules = [
+        NO_SECRETS,
+        guardrail("colours", "words", ["request"], "redact", words=["blue"]),
+        guardrail("no-questions", "words", ["response"], "block", words=["forbidden"]),
+    ]
+    answers = Answers()
+    with asking_server("legacy") as (asking, _):
+        async with (
+            ruled_hub(tmp_path / "data", document(asking.url, guardrails=rules)) as hub,
+            connected(hub.url(), "legacy", **answers.options) as client,
+        ):
+            asked = await client.call_tool("colour", {"question": f"Which {SECRET}?"})
+            assert text_of(asked) == "accept:[word]"
+            assert "colours=redact" in hub.entry().rules
+            declined = await client.call_tool("colour", {"question": "Which forbidden one?"})
+            assert declined.is_error
+            assert "no-questions=block" in hub.entry().rules
+    assert SECRET not in str(answers.asked)
+    assert "forbidden" not in str(answers.asked)
+    assert len(answers.asked) == 1

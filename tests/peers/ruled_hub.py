@@ -14,7 +14,7 @@ from hub.administration.configuration import ApplyRequest, apply
 from hub.administration.keys import KeyCreate, create_key
 from hub.app import Hub, Settings, composed
 from hub.audit.reading import tail
-from hub.config.models import PorticoFile, ServerSection
+from hub.config.models import PorticoFile, RedisSection, ServerSection
 from hub.domain.record import Entry
 from tests.peers.served_hub import served
 
@@ -61,10 +61,12 @@ class Ruled:
 
 @asynccontextmanager
 async def ruled_hub(
-    data: Path, document: Mapping[str, Any], *, fast: bool = True
+    data: Path, document: Mapping[str, Any], *, fast: bool = True, redis: str | None = None
 ) -> AsyncIterator[Ruled]:
-    """A serving hub with this configuration."""
-    file = PorticoFile(version=1, server=ServerSection(fast_lane=fast))
+    """A serving hub with this configuration; ``redis``: where it counts with others."""
+    file = PorticoFile(
+        version=1, server=ServerSection(fast_lane=fast), redis=RedisSection(url=redis)
+    )
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(composed(Settings(data=data, file=file)))
         await stack.enter_async_context(hub.control.running())
