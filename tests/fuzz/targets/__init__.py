@@ -26,6 +26,8 @@ WHERE: Final = {
     "lanes": "connections",
     "socket": "connections",
     "standard_input": "connections",
+    "guarded_content": "rules",
+    "guarded_stream": "rules",
 }
 """Name of the target -> its module here."""
 
