@@ -65,6 +65,8 @@ class Refused(Struct, frozen=True):
     """What it meant to use, where that is allowed and something else was not."""
     notes: tuple[str, ...] = ()
     """What guardrails did meanwhile."""
+    charged: tuple[str, ...] = ()
+    """Quotas and budgets that have counted it all the same."""
 
 
 class MustAwait(Struct, frozen=True):
@@ -80,6 +82,8 @@ class MustAwait(Struct, frozen=True):
     exposure: Exposure | None = None
     hold: Hold | None = None
     passing: Passing | None = None
+    charged: tuple[str, ...] = ()
+    """Quotas and budgets that have counted it by now."""
 
 
 class Resumed(Struct, frozen=True):
@@ -91,7 +95,7 @@ class Resumed(Struct, frozen=True):
     more: Mapping[str, Raw] = {}
     """What the provider gets beside the parameters. No digest covers it: legs compare equal."""
     hold: Hold | None = None
-    """What the earlier leg reserved and left to be settled at the end."""
+    """What the earlier leg reserved: given back, now that this one has reserved for itself."""
 
 
 class Resumption(Protocol):
@@ -122,4 +126,4 @@ def passing_of(
         schema=applied.input_schema,
     )
     answer = replace(context, direction="response", schema=applied.output_schema)
-    return Passing(applied.request, applied.response, context, answer)
+    return Passing(applied.request, applied.response, context, answer, call.meta)

@@ -37,7 +37,7 @@ def counting_of(
     refill = partial(ground.ledger.spent, terms)
     if redis_url is None:
         return LocalCounting(now, refill)
-    # redis-py and what stands on it cost nothing where nobody named a Redis.
+    # What speaks to Redis costs nothing where nobody named one.
     shared = import_module("hub.metering.shared")
     counting: Counting = shared.SharedCounting(
         shared.SharedSettings(url=ground.secret(redis_url)), now, refill

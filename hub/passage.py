@@ -30,6 +30,7 @@ class Running:
     __slots__ = (
         "_following",
         "_invoke",
+        "_is_asked",
         "_outcome",
         "_refusal",
         "_unseen",
@@ -72,6 +73,8 @@ class Running:
         """What they said of an answer that nobody was there to hear of."""
         self._outcome = outcome
         self._invoke = invoke
+        self._is_asked = False
+        """Whether the provider has begun: nothing happens before its first event is awaited."""
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -82,6 +85,7 @@ class Running:
         while not self._following:
             event, self._unseen = self._unseen, None
             if event is None:
+                self._is_asked = True
                 event = await self._outcome.__anext__()
             passing = self.admitted.passing
             if passing is None:
@@ -92,6 +96,7 @@ class Running:
     def first(self, take: Callable[[Event | None], None]) -> None:
         """Ask the provider; ``take`` gets its first event; see :class:`connectors.outcome.Prompt`."""
         ask = getattr(self._outcome, "first", None)
+        self._is_asked = self._is_asked or ask is not None
         if ask is None:
             take(None)
         elif self.admitted.passing is None:
@@ -144,7 +149,8 @@ class Running:
     @property
     def is_charged(self) -> bool:
         """Whether an upstream may have executed it, and what it was asked for is over."""
-        if (self.forwarded_ns is None and not self.is_continued) or self.parked:
+        was_sent = self._is_asked and self.forwarded_ns is not None
+        if self.parked or not (was_sent or self.is_continued):
             return False
         end = self.end
         if isinstance(end, Failure):
@@ -175,7 +181,7 @@ class Passage:
         "arrived",
         "began_ns",
         "call",
-        "carried",
+        "charged",
         "crashed",
         "exposure",
         "hold",
@@ -198,8 +204,8 @@ class Passage:
         """What it means to use, once that is known to exist for its caller."""
         self.hold: Hold | None = None
         """What it has taken of limits and budgets."""
-        self.carried: Hold | None = None
-        """What an earlier leg reserved; this one pays with it."""
+        self.charged: tuple[str, ...] = ()
+        """Quotas and budgets that count it, whatever becomes of it."""
         self.passing: Passing | None = None
         self.notes: tuple[str, ...] = ()
         """What guardrails did before it was turned down."""
@@ -215,11 +221,14 @@ class Passage:
         self.exposure = admission.exposure
         self.admission = None if isinstance(admission, Admitted) else admission
         if isinstance(admission, Refused):
-            self.hold, self.notes = None, admission.notes
+            self.hold, self.notes, self.charged = None, admission.notes, admission.charged
             return
         self.hold, self.passing = admission.hold, admission.passing
-        if isinstance(admission, Admitted):
-            self.admitted = admission
+        if isinstance(admission, MustAwait):
+            self.charged = admission.charged
+            return
+        self.admitted, applied = admission, admission.applied
+        self.charged = () if applied is None else applied.charged
 
     @property
     def upstream_us(self) -> int | None:
@@ -327,11 +336,13 @@ class Passage:
 
     def _bill(self, outcome: EntryOutcome) -> tuple[int, str, tuple[str, ...]]:
         """What it cost, in which currency, and on which quotas and budgets it counts."""
-        applied = None if self.admitted is None else self.admitted.applied
-        if applied is None or outcome == "intent":
+        if outcome == "intent":
             return 0, "", ()
+        applied = None if self.admitted is None else self.admitted.applied
+        if applied is None:
+            return 0, "", self.charged
         # A parked call that is given up was counted by its legs; only its money is due now.
-        charged = applied.charged if outcome != "abandoned" else applied.budgets
+        charged = self.charged if outcome != "abandoned" else applied.budgets
         cost = self.cost_micro
         return cost, applied.price.currency if cost and applied.price else "", charged
 

@@ -96,6 +96,7 @@ class Pipeline:
         principal: Principal | None = None
         reach = Reach()
         hold, passing = waited.hold, waited.passing
+        applied: Applied | None = None
         try:
             principal = identify(call, snapshot, self._revoked, self._now, self._key_used)
             tenant = snapshot.tenants[principal.tenant]
@@ -115,13 +116,17 @@ class Pipeline:
                 params = _guarded(params, applied, passing, replace(waited, hold=hold))
             self._recorder.reserve(call.id)
         except _Waiting as waiting:
-            return MustAwait(waiting.wait, call, principal, reach.exposure, hold, passing)
-        except (Refusal, RecordUnavailable) as error:
+            charged = _charged(applied, hold)
+            return MustAwait(waiting.wait, call, principal, reach.exposure, hold, passing, charged)
+        except BaseException as error:
             if hold is not None:
                 self._meter.settle(hold, 0)
+            if not isinstance(error, Refusal | RecordUnavailable):
+                raise
             refusal = error if isinstance(error, Refusal) else unkept(error)
             notes = () if passing is None else tuple(passing.notes)
-            return Refused(call, principal, refusal, reach.exposure, notes)
+            charged = _charged(applied, hold)
+            return Refused(call, principal, refusal, reach.exposure, notes, charged)
         return Admitted(
             call=call,
             principal=principal,
@@ -210,8 +215,7 @@ class Pipeline:
         """
         passage = Passage(self._observer.started(call), self._now(), perf_counter_ns())
         passage.take(admitted)
-        passage.call, passage.hold, passage.passing = call, None, None
-        passage.abandoned, passage.carried = reason, admitted.hold
+        passage.call, passage.passing, passage.abandoned = call, None, reason
         durable = self.settle(passage)
         await outcome.aclose()
         try:
@@ -303,8 +307,9 @@ class Pipeline:
             passage.call = replace(admitted.call, interaction_id=resumed.interaction_id)
             passage.admitted = admitted = replace(admitted, call=passage.call)
         if resumed.outcome is not None:
-            passage.carried = resumed.hold
-            passage.admitted = admitted = replace(admitted, hold=resumed.hold)
+            if resumed.hold is not None:
+                # This leg has reserved for itself: it pays, by the rules and the period of now.
+                self._meter.unpark(resumed.hold, 0)
             return Running(admitted, resumed.outcome, is_continued=True)
         more = resumed.more
         if admitted.passing is not None:
@@ -313,14 +318,15 @@ class Pipeline:
 
     def _pay(self, passage: Passage, micro: int) -> None:
         """Give back what the call held, less what it cost; a parked one keeps what it reserved."""
-        hold, carried = passage.hold, passage.carried
-        is_parked = passage.running is not None and bool(passage.running.parked)
-        if hold is not None and is_parked and carried is None:
+        hold = passage.hold
+        if hold is None:
+            return
+        if passage.abandoned is not None:
+            self._meter.unpark(hold, micro)
+        elif passage.running is not None and passage.running.parked:
             self._meter.park(hold)
-        elif hold is not None:
-            self._meter.settle(hold, 0 if carried is not None else micro)
-        if carried is not None and not is_parked:
-            self._meter.unpark(carried, micro)
+        else:
+            self._meter.settle(hold, micro)
 
 
 class _Waiting(Exception):  # noqa: N818 -- what a stage says that cannot go on yet
@@ -344,6 +350,11 @@ def _applied(
     if tenant.rules.is_empty or exposure is None or server is None or call.action != "call":
         return None
     return tenant.rules.of(principal, reach.view, server, exposure)
+
+
+def _charged(applied: Applied | None, hold: Hold | None) -> tuple[str, ...]:
+    """What has counted a call that holds something of it."""
+    return () if applied is None or hold is None else applied.charged
 
 
 def _guarded(

@@ -42,8 +42,8 @@ CHECKS: Final[Mapping[CheckName, About]] = {
     "personal_data": About(
         "Finds e-mail addresses, telephone numbers, payment cards, IBANs, US social security numbers "
         "and IP addresses; where a kind has check digits, they must be right.",
-        "Names and postal addresses of people need a model and are not found. Numbers that are JSON "
-        "numbers, not strings, are not looked at.",
+        "Names and postal addresses of people need a model and are not found. Numbers "
+        "that are written in words, or in pieces over several strings, are not either.",
     ),
     "words": About(
         "Finds words and patterns of your own, thousands in one pass. Patterns are RE2, so that no text "
@@ -118,8 +118,11 @@ All keys are in [CONFIGURATION.md](CONFIGURATION.md).
 
 ## How rules combine
 
-- Content is every string of the JSON, names of members included, as it goes on the wire. What is cut
-  out is replaced by `[kind]`; everything else stays byte for byte what it was.
+- Content is every string of the JSON, names of members included, and every number of seven characters or
+  more, as it goes on the wire. What is cut out is replaced by `[kind]`, a number by a string that says
+  so; everything else stays byte for byte what it was.
+- What a call sends beside its parameters (`_meta`), what its caller answers to questions, and an upstream's words
+  about a failure are content as well. A URI, a reference and `_meta` go on as they came or not at all.
 - Guardrails that ask nobody all look at the same content. One that blocks wins; if several do, the one with the
   smallest `order`, then name, is named to the caller, and all are recorded. What is redacted is cut out
   together, so that order does not matter.
@@ -150,7 +153,7 @@ is a request of version 1, shortened:
 {question}
 ```
 
-- `parts` are the strings of the content in order, without empty ones; `kind` is `name` for names of members. An `id` is
+- `parts` are the strings and long numbers of the content in order, without empty ones; `kind` is `name` for names of members. An `id` is
   the same for the same place in the same content.
 - With `secret`, `X-Portico-Signature: t=SECONDS,v1=HEX` is sent: the time in seconds since 1970, and HMAC-SHA256 with
   the secret over the decimal `SECONDS`, a dot, and the body as sent. Refuse old times.

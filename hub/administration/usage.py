@@ -1,7 +1,7 @@
 """What was used and what it cost, summed up from the ledger."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Literal, get_args
 
 from pydantic import Field
@@ -19,6 +19,7 @@ By = Literal["tool", "principal", "group", "day", "virtual_server", "upstream", 
 
 MAX_ROWS: Final = 50_000
 CATCH_UP_S: Final = 2.0
+_ALMOST_A_MINUTE: Final = timedelta(seconds=59, microseconds=999_999)
 """How long an answer waits for calls that have just ended."""
 QUERY: Final = ("by", "since", "until", "period", "principal", "group", "virtual_server", "tool")
 
@@ -42,8 +43,10 @@ class UsageRequest(Shape):
 
     by: str = Field("tool", description=f"What rows stand for: {', '.join(get_args(By))}; or "
                     "several of them, with commas.")  # fmt: skip
-    since: datetime | None = Field(None, description="From this moment on.")
-    until: datetime | None = Field(None, description="Before this moment; now, if it is absent.")
+    since: datetime | None = Field(None, description="From this minute on.")
+    until: datetime | None = Field(
+        None, description="To the end of the minute before, or that it is in; now, if it is absent."
+    )
     period: Period | None = Field(
         None, description="The current hour, day, week or month (UTC), in the place of since."
     )
@@ -150,7 +153,12 @@ def _times(request: UsageRequest, now: datetime) -> tuple[datetime, datetime]:
             raise ConfigurationError("'until' needs 'since'.")
         period = request.period or "month"
         return start_of(period, now), end_of(period, now)
-    return request.since, request.until or now
+    since, until = request.since, request.until or now
+    return _minute(since), _minute(until + _ALMOST_A_MINUTE)
+
+
+def _minute(at: datetime) -> datetime:
+    return at.replace(second=0, microsecond=0)
 
 
 def _rows(

@@ -13,7 +13,7 @@ class Counter(Struct, frozen=True, gc=False, kw_only=True):
     """One count for one subject. Equal keys are the same count, in every process."""
 
     key: str
-    """``{tenant}/{rule}/{per}:{subject}``, as the record and the ledger name it."""
+    """``{tenant}/{kind}.{rule}/{per}:{subject}``, as the record and the ledger name it."""
     rule: str
     """Name of the limit or budget, for refusals."""
     kind: CounterKind

@@ -32,7 +32,7 @@ class ParkedCall(Struct, frozen=True, kw_only=True, eq=False):
     questions: Mapping[str, Ask]
     """What the caller was asked, by the key its answer will have."""
     hold: Hold | None
-    """What the upstream request reserved; settled once, when it is over."""
+    """What its leg reserved; given back when another leg goes on, settled when it is given up."""
     rounds: int
     """How many legs of this upstream request ended in questions."""
     abandon: Callable[[AbandonReason], None]

@@ -9,7 +9,7 @@ from msgspec import Raw, Struct
 
 from hub.domain.guarding import ALLOW, Context, Verdict
 from hub.errors import ConfigurationError
-from hub.guard.content import Content
+from hub.guard.content import Content, Unreadable
 from hub.guard.protocol import Guard
 
 _MEMBERS: Final = {"request": "arguments", "response": "structuredContent"}
@@ -45,11 +45,14 @@ class _AllowedValues:
         value = content.value
         if member is None or not isinstance(value, dict) or member not in value:
             return ALLOW
-        broken = [
-            name
-            for name, keys in self._allowed.items()
-            if not all(_is_allowed(found, keys) for found in _at(value[member], name))
-        ]
+        try:
+            broken = [
+                name
+                for name, keys in self._allowed.items()
+                if not all(_is_allowed(found, keys) for found in _at(value[member], name))
+            ]
+        except RecursionError as error:
+            raise Unreadable("it is nested too deeply") from error
         if broken:
             return Verdict("block", reason=f"values that are not allowed: {', '.join(broken)}")
         return ALLOW

@@ -1,9 +1,9 @@
-"""JSON text, and the strings in it laid out as one text that guards search and cut pieces out of.
+"""JSON text, and what it says laid out as one text that guards search and cut pieces out of.
 
-Strings are found in the text of the JSON itself, names of members and members that stand twice
+Strings, and numbers long enough to be one of a card or a telephone, are found in the text of the JSON itself, names of members and members that stand twice
 included. What is cut out is replaced in place and everything else stays byte for byte: no second
 parser can see what was not looked at. Laying a text out costs a few passes at the speed of C; where
-each string is, is looked for only when something is cut out.
+each piece is, is looked for only when something is cut out.
 """
 
 import binascii
@@ -11,6 +11,7 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
@@ -21,7 +22,7 @@ from hub.domain.guarding import Span
 NAME_END: Final = "\x1f"
 """Stands in :attr:`Content.text` behind the name of a member; its value follows."""
 VALUE_END: Final = "\x00"
-"""Stands behind every other string."""
+"""Stands behind every other string, and behind a number."""
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BLANKS: Final = frozenset(" \t\r\n")
@@ -30,6 +31,14 @@ _STRINGS: Final = msgspec.json.Decoder(list[str])
 # No JSON holds these characters as they are: they stand for two escapes while strings are split.
 _BACKSLASH: Final = "\x01"
 _QUOTE: Final = "\x02"
+
+_NUMBER: Final = re.compile(r"[0-9.eE+-]{7,}")
+"""Outside of strings, nothing but a number has so many of these characters on end."""
+_PIECE: Final = re.compile(f'"|{_NUMBER.pattern}')
+_AS_ZERO: Final = bytes(0x30 if byte in b"0123456789.eE+-" else 0x20 for byte in range(256))
+_LONG: Final = b"0" * 7
+_MOST_ZEROS: Final = 32
+"""More of them behind the digits that are written make no number of anything."""
 
 _BASE64_CHARS: Final = 40
 """Longer strings that are all base64 are looked into."""
@@ -45,18 +54,18 @@ class Unreadable(Exception):  # noqa: N818 -- the state of the content
 class _Strings(NamedTuple):
     all: list[str]
     """As they really are, in order."""
-    between: list[str]
-    """What stands between each and the next one."""
+    around: list[str]
+    """What stands before the first, between each and the next one, and behind the last."""
     has_halves: bool
     """Whether halves of surrogate pairs are among their characters."""
 
 
 class _Layout(NamedTuple):
     starts: list[int]
-    """Index in the text at which each string starts."""
+    """Index in the text at which each piece starts."""
     ends: list[int]
     places: list[tuple[int, int]]
-    """Where each string's literal, quotes included, is in the JSON."""
+    """Where each piece's literal, quotes included, is in the JSON."""
 
 
 class Content:
@@ -69,17 +78,18 @@ class Content:
     def of_text(cls, text: str) -> "Content":
         """Plain text as content: one string, searched as it stands."""
         content = cls(_quoted(text).encode())
-        content._strings = _Strings([text], [""], has_halves=False)
+        content._strings = _Strings([text], ["", ""], has_halves=False)
         content._pieces = [whole(text) + VALUE_END]
         return content
 
     @cached_property
     def text(self) -> str:
-        """All strings in order, each followed by :data:`NAME_END` or :data:`VALUE_END`.
+        """All pieces in order, each followed by :data:`NAME_END` or :data:`VALUE_END`.
 
-        Halves of surrogate pairs appear as U+FFFD. Of a long string that is all base64, what it
-        hides appears as well if that is text, and only the beginning if it is not; a span in such a
-        string means all of it. Raises Unreadable.
+        Pieces are the strings, and the numbers of seven characters or more: whole ones in plain
+        digits, however they are written. Halves of surrogate pairs appear as U+FFFD. Of a long string that is
+        all base64, what it hides appears as well if that is text, and only the beginning if it is
+        not; a span in such a string, or in a number, means all of it. Raises Unreadable.
         """
         return "".join(self._pieces)
 
@@ -105,7 +115,7 @@ class Content:
     def without(self, spans: Iterable[Span]) -> "Content":
         """The same with ``[label]`` in place of each span of :attr:`text`; they may overlap.
 
-        A span over several strings is cut out of each of them.
+        A span over several pieces is cut out of each of them; a number becomes a string.
         """
         cuts: dict[int, list[Span]] = {}
         for span in merged(spans):
@@ -124,8 +134,9 @@ class Content:
         return Content("".join(out).encode())
 
     def _cut(self, index: int, spans: list[Span]) -> str:
-        string = self._strings.all[index]
-        if self._pieces[index][:-1] != whole(string):
+        start, end = self._layout.places[index]
+        string = _ONE.decode(self._source[start:end]) if self._source[start] == '"' else None
+        if string is None or self._pieces[index][:-1] != whole(string):
             return f"[{spans[0].label}]"
         return cut(string, spans, self._layout.starts[index])
 
@@ -142,21 +153,21 @@ class Content:
         source = self._source
         if "\\" not in source:
             parts = source.split('"')
-            return _Strings(parts[1::2], parts[2::2], has_halves=False)
+            return _Strings(parts[1::2], parts[::2], has_halves=False)
         held = source.replace("\\\\", _BACKSLASH).replace('\\"', _QUOTE)
         parts = held.split('"')
         literals = '["' + '","'.join(parts[1::2]) + '"]'
         literals = literals.replace(_BACKSLASH, "\\\\").replace(_QUOTE, '\\"')
         try:
-            return _Strings(_STRINGS.decode(literals), parts[2::2], has_halves=False)
+            return _Strings(_STRINGS.decode(literals), parts[::2], has_halves=False)
         except (msgspec.MsgspecError, ValueError):  # halves of surrogate pairs are no strings to it
-            strings = [json.loads(source[start:end]) for start, end in _places(source)]
-            return _Strings(strings, parts[2::2], has_halves=True)
+            strings = [_ONE.decode(source[start:end]) for start, end in _literals(source)]
+            return _Strings(strings, parts[::2], has_halves=True)
 
     @cached_property
     def _pieces(self) -> list[str]:
-        """What the text is made of, one for each string."""
-        strings, between, has_halves = self._strings
+        """What the text is made of, each with its end."""
+        strings, around, has_halves = self._strings
         if max(map(len, strings), default=0) > _BASE64_CHARS:
             strings = [_shown(one) if len(one) > _BASE64_CHARS else one for one in strings]
         pieces = [
@@ -166,9 +177,18 @@ class Content:
                 if after[:1] == ":" or (after[:1] in _BLANKS and after.lstrip()[:1] == ":")
                 else VALUE_END
             )
-            for one, after in zip(strings, between, strict=True)
+            for one, after in zip(strings, around[1:], strict=True)
         ]
-        return list(map(whole, pieces)) if has_halves else pieces
+        if has_halves:
+            pieces = list(map(whole, pieces))
+        rest = '"'.join(around)
+        if _LONG not in rest.encode().translate(_AS_ZERO):
+            return pieces
+        left = iter(pieces)
+        return [
+            next(left) if found == '"' else _digits(found) + VALUE_END
+            for found in _PIECE.findall(rest)
+        ]
 
     @cached_property
     def _layout(self) -> _Layout:
@@ -242,7 +262,30 @@ def _refused(constant: str) -> None:
     raise ValueError(constant)
 
 
+def _digits(number: str) -> str:
+    """A number as it is written, or without point and exponent if it is a whole one."""
+    whole_part, _, fraction = number.partition(".")
+    if "e" not in number and "E" not in number:
+        return number if fraction.strip("0") else whole_part
+    try:
+        value = Decimal(number)
+    except ArithmeticError:  # an exponent beyond all measure
+        return number
+    is_near = -len(number) <= value.adjusted() < len(number) + _MOST_ZEROS
+    return f"{value:.0f}" if is_near and value == value.to_integral_value() else number
+
+
 def _places(source: str) -> Iterator[tuple[int, int]]:
+    """Where the literals of all pieces are in ``source``, which is JSON."""
+    done = 0
+    for start, end in _literals(source):
+        yield from (number.span() for number in _NUMBER.finditer(source, done, start))
+        yield start, end
+        done = end
+    yield from (number.span() for number in _NUMBER.finditer(source, done))
+
+
+def _literals(source: str) -> Iterator[tuple[int, int]]:
     """Where the literals of all strings are in ``source``, which is JSON."""
     start = source.find('"')
     while start >= 0:
@@ -259,9 +302,12 @@ def _quoted(text: str) -> str:
 def _shown(string: str) -> str:
     """What is searched of a long string: itself, unless it is base64."""
     head, mark, coded = string.rpartition(";base64,") if string[:5] == "data:" else ("", "", string)
-    if " " in coded:
+    if " " in coded or not _is_in_lines(lines := coded.split()):
         return string
-    coded = "".join(coded.split()).replace("-", "+").replace("_", "/").rstrip("=")
+    coded = "".join(lines)
+    if ("+" in coded or "/" in coded) and ("-" in coded or "_" in coded):
+        return string
+    coded = coded.replace("-", "+").replace("_", "/").rstrip("=")
     if len(coded) <= _BASE64_CHARS or len(coded) % 4 == 1:
         return string
     try:
@@ -276,3 +322,8 @@ def _shown(string: str) -> str:
     if is_text:
         return f"{string[: len(head) + len(mark) + _BASE64_SHOWN_CHARS]} {text}"
     return string[: len(head) + len(mark) + _BASE64_SHOWN_CHARS]
+
+
+def _is_in_lines(lines: list[str]) -> bool:
+    """Whether all but the last, which may be shorter, are of one length, as encoders write them."""
+    return bool(lines) and {len(one) for one in lines[:-1]} <= {max(map(len, lines))}

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from hub.domain.guarding import Context, Span, Verdict
 from hub.guard.content import NAME_END, VALUE_END, Content, merged
-from hub.guard.patterns import Hit, verdict_of
+from hub.guard.patterns import Hit, Next, verdict_of
 from hub.guard.protocol import Guard
 
 ZERO_WIDTH: Final = "zero_width"
@@ -59,8 +59,8 @@ _TURNING: Final = ("\u202b", _TO_THE_RIGHT, _TO_THE_LEFT, "\u2067")
 _CLOSERS: Final = {"\u202b": "\u202c", "\u202d": "\u202c", "\u202e": "\u202c", "\u2067": "\u2069"}
 _PARAGRAPH_END: Final = f"\n\u2029{NAME_END}{VALUE_END}"
 _ENDS: Final = {opener: re.compile(f"[{_PARAGRAPH_END}{_CLOSERS[opener]}]") for opener in _TURNING}
-_NUMBER: Final = re.compile(r"[\d\s()+./*#-]*")
-"""What address books put between an override to the right and its end: a telephone number."""
+_NO_NUMBER: Final = re.compile(r"[^\d\s()+./*#-]")
+"""What is none of what address books put between an override to the right and its end: a telephone number."""
 _RIGHT_TO_LEFT: Final = re.compile(
     "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001eeff]"
 )
@@ -94,11 +94,10 @@ class _HiddenText:
         while at > 0 and (_ANY.match(text, at - 1) or (at > 1 and _ANY.match(text, at - 2))):
             at -= 1
         at = max(at - 1, 0)
+        ends = {opener: Next(pattern, text) for opener, pattern in _ENDS.items()}
         for turn in _TURNS.finditer(text, start, at):
-            if turn[0] in _TURNING:
-                closer = _end_of(text, turn)
-                if closer is None or closer.start() >= at:
-                    return turn.start()
+            if turn[0] in _TURNING and ends[turn[0]].after(turn.end()) >= at:
+                return turn.start()
         return max(at, start)
 
 
@@ -131,23 +130,18 @@ def _turns(text: str) -> Iterator[Span]:
     An override to the left is always one; what opens a passage from right to left is one if nothing
     in the passage is written so.
     """
+    ends = {opener: Next(pattern, text) for opener, pattern in _ENDS.items()}
+    no_number, right_to_left = Next(_NO_NUMBER, text), Next(_RIGHT_TO_LEFT, text)
     for turn in _TURNS.finditer(text):
         opener = turn[0]
         if opener not in _TURNING:
             continue
-        closer = _end_of(text, turn)
-        end = len(text) if closer is None else closer.start()
-        passage = text[turn.end() : end]
+        end = ends[opener].after(turn.end())
         if opener == _TO_THE_RIGHT:
-            is_meant = _NUMBER.fullmatch(passage) is not None
+            is_meant = no_number.after(turn.end()) >= end
         else:
-            is_meant = opener != _TO_THE_LEFT and _RIGHT_TO_LEFT.search(passage) is not None
+            is_meant = opener != _TO_THE_LEFT and right_to_left.after(turn.end()) < end
         if not is_meant:
             yield Span(turn.start(), turn.end(), DIRECTION)
-            if closer is not None and _TURNS.match(closer[0]):
-                yield Span(closer.start(), closer.end(), DIRECTION)
-
-
-def _end_of(text: str, turn: re.Match[str]) -> re.Match[str] | None:
-    """What ends a passage: its own control, or the end of its paragraph."""
-    return _ENDS[turn[0]].search(text, turn.end())
+            if text[end : end + 1] == _CLOSERS[opener]:
+                yield Span(end, end + 1, DIRECTION)

@@ -23,8 +23,6 @@ MAX_APPLIED: Final = 20_000
 """Parts of a schema with references written out; applying takes time in proportion."""
 MAX_PLACE: Final = 160
 
-_PARAMS: Final = frozenset(("_meta", "arguments", "inputResponses", "requestState", "task"))
-"""What the parameters of a tool call hold; other content, such as answers to questions, has no schema."""
 _LINEAR: Final = jsonschema_rs.RegexOptions(size_limit=1 << 20, dfa_size_limit=1 << 20)
 _BACKTRACKING: Final = jsonschema_rs.FancyRegexOptions(
     backtrack_limit=10_000, size_limit=1 << 20, dfa_size_limit=1 << 20
@@ -73,7 +71,7 @@ def _definition(value: Any) -> Verdict:
 
 
 def _request(value: Any, schema: Raw) -> Verdict:
-    if not isinstance(value, dict) or not value.keys() <= _PARAMS:
+    if not isinstance(value, dict):
         return ALLOW
     return _checked("arguments", value.get("arguments", {}), schema)
 

@@ -20,7 +20,7 @@ from hub.guard.content import NAME_END, VALUE_END, Content
 from hub.guard.stream import LOOK_BACK_CHARS, Hit
 from hub.guard.unfinished import Unsupported, unfinished
 
-__all__ = ["Accepts", "Hit", "Pattern", "PatternGuard", "Patterns", "verdict_of"]
+__all__ = ["Accepts", "Hit", "Next", "Pattern", "PatternGuard", "Patterns", "verdict_of"]
 
 _LEAST_MEMORY_BYTES: Final = 8 << 20
 _MEMORY_PER_INSTRUCTION_BYTES: Final = 2048
@@ -152,6 +152,22 @@ class PatternGuard:
     def open_from(self, text: str, start: int = 0) -> int:
         """Index from which ``text`` may become part of a hit if it goes on."""
         return self._patterns.open_from(text, start)
+
+
+class Next:
+    """Where a pattern is found next. Asked in order, it reads its text once, whatever is asked."""
+
+    def __init__(self, pattern: re.Pattern[str], text: str) -> None:
+        self._pattern = pattern
+        self._text = text
+        self._at = -1
+
+    def after(self, index: int) -> int:
+        """Where from ``index`` on; the length of the text for nowhere."""
+        if self._at < index:
+            found = self._pattern.search(self._text, index)
+            self._at = len(self._text) if found is None else found.start()
+        return self._at
 
 
 def verdict_of(spans: Iterable[Span]) -> Verdict:

@@ -34,6 +34,7 @@ _DIGIT_BEFORE: Final = re.compile(r"\d[ /-]$")
 _DATE: Final = re.compile(
     r"(?:19|20)\d\d[-./ ](?:0\d|1[0-2])[-./ ][0-3]\d|\b[0-3]?\d[-./][0-3]?\d[-./](?:19|20)\d\d"
 )
+_FRACTION: Final = re.compile(r"\d{1,2}\.\d+")
 _CARD_PREFIX: Final = re.compile(
     r"4(?:\d{15}|\d{18})$|(?:5[1-5]|2[2-7])\d{14}$|3[47]\d{13}$|3(?:0[0-5]|[68]\d)\d{11}$"
     r"|6(?:011|5\d\d|4[4-9]\d)\d{12}$|35(?:2[89]|[3-8]\d)\d{12}$|62\d{14,17}$"
@@ -144,7 +145,7 @@ def _is_long_address(text: str, start: int, end: int) -> bool:
 
 
 def _is_phone(text: str, start: int, end: int) -> bool:
-    """Whether it has as many digits as a telephone number (ITU-T E.164), and is no date."""
+    """Whether it has as many digits as a telephone number (ITU-T E.164), and is no date and no fraction."""
     number = text[start:end]
     digits = _NOT_DIGITS.sub("", number)
     return (
@@ -152,6 +153,7 @@ def _is_phone(text: str, start: int, end: int) -> bool:
         and len(set(digits)) > 2
         and _stands_alone(text, start, end)
         and _DATE.search(number) is None
+        and _FRACTION.fullmatch(number) is None
         and (number[0] == "+" or _DIGIT_BEFORE.search(text[max(start - 2, 0) : start]) is None)
     )
 

@@ -22,7 +22,7 @@ _PLACEHOLDER: Final = re.compile(
     r"|\S+\.(?:get|env|read|fetch|load)\S*)$"
     r"|^(.)\1*$|\*{3}|x{4}|\.{3}|…"
 )
-_WORDS: Final = re.compile(r"[A-Za-z]?[a-z]+(?:[-_./:@][A-Za-z]?[a-z]+)*|[A-Z]+(?:_[A-Z]+)*")
+_WORDS: Final = re.compile(r"[A-Z]?[a-z]+(?:[-_./:@][A-Z]?[a-z]+)*|[A-Z]+(?:_[A-Z]+)*")
 _OTHER_TOKEN: Final = re.compile(
     r"(?i)(?:next|page|continuation|progress|sync|cursor|cancel|pagination|resume|csrf|xsrf|sort)"
 )

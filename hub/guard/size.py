@@ -11,7 +11,8 @@ from hub.errors import ConfigurationError
 from hub.guard.content import Content
 from hub.guard.protocol import Guard
 
-_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+"""One that nothing ends reaches to the end of the text, else each quote in it would be tried."""
 _BRACKETS: Final = b"[{]}"
 _OTHERS: Final = bytes(byte for byte in range(256) if byte not in _BRACKETS)
 _STEPS: Final = tuple(

@@ -25,20 +25,8 @@ class Hit(NamedTuple):
 
 
 @runtime_checkable
-class Streaming(Protocol):
-    """A guard that looks at a text as it grows, a line at a time at least."""
-
-    def open_from(self, text: str) -> int:
-        """Index from which ``text`` may become part of something found, if it goes on.
-
-        What is found before it does not depend on what follows, nor on lines before its own.
-        """
-        ...
-
-
-@runtime_checkable
 class Searching(Protocol):
-    """One that can leave alone what has gone out.
+    """A guard that looks at a text as it grows, and can leave alone what has gone out.
 
     If nothing counts for it but :data:`LOOK_BACK_CHARS` characters before, it says so as
     ``looks_back_chars``; else it is shown the whole line.
@@ -49,7 +37,10 @@ class Searching(Protocol):
         ...
 
     def open_from(self, text: str, start: int = 0) -> int:
-        """Index, at least ``start``, from which ``text`` may become part of a hit if it goes on."""
+        """Index, at least ``start``, from which ``text`` may become part of a hit if it goes on.
+
+        What is found before it does not depend on what follows, nor on lines before its own.
+        """
         ...
 
 
@@ -59,10 +50,13 @@ class Held:
     def __init__(self, guardrails: Sequence[Guardrail], context: Context) -> None:
         self._guardrails = sorted(guardrails, key=lambda one: (one.order, one.name))
         self._context = context
-        self._waits_for_end = not all(isinstance(one.guard, Streaming) for one in guardrails)
+        self._waits_for_end = not all(isinstance(one.guard, Searching) for one in guardrails)
         looks_back = (getattr(one.guard, "looks_back_chars", None) for one in guardrails)
         self._needs_lines = not all(one == LOOK_BACK_CHARS for one in looks_back)
         self._text = ""
+        self._more: list[str] = []
+        self._size = 0
+        """How much has not gone out; what of it is in ``_more`` was not searched yet."""
         self._start = 0
         """What is before it in ``_text`` has gone out."""
         self._due = 1
@@ -80,8 +74,9 @@ class Held:
         """Takes what came, and gives what may go out now."""
         if self.blocked_by:
             return ""
-        self._text += piece
-        if self._waits_for_end or len(self._text) - self._start < self._due:
+        self._more.append(piece)
+        self._size += len(piece)
+        if self._waits_for_end or self._size < self._due:
             return ""
         return self._released(is_end=False)
 
@@ -90,6 +85,8 @@ class Held:
         return "" if self.blocked_by else self._released(is_end=True)
 
     def _released(self, *, is_end: bool) -> str:
+        self._text = "".join((self._text, *self._more))
+        self._more.clear()
         text = whole(self._text) + (VALUE_END if is_end else "")
         found = [(one, *self._found(one, text)) for one in self._guardrails]
         until = len(self._text)
@@ -127,19 +124,14 @@ class Held:
             verdict = Verdict("block")
         if not isinstance(verdict, Verdict):
             raise TypeError(f"guardrail {guardrail.name!r} waits and does not say so")
-        hits = [Hit(one.start, one) for one in verdict.spans if one.start >= self._start]
-        is_gone = bool(verdict.spans) and not hits
-        return ALLOW if is_gone else verdict, hits
+        return verdict, [Hit(one.start, one) for one in verdict.spans]
 
     def _settled(self, text: str, hits: Sequence[Hit]) -> int:
         """Index up to which nothing that follows can change what is found; it is inside of no hit."""
         until = len(text)
         for guardrail in self._guardrails:
-            guard = guardrail.guard
-            if isinstance(guard, Searching):
-                until = min(until, guard.open_from(text, self._start))
-            elif isinstance(guard, Streaming):
-                until = min(until, max(guard.open_from(text), self._start))
+            if isinstance(guardrail.guard, Searching):
+                until = min(until, guardrail.guard.open_from(text, self._start))
         for hit in sorted(hits, key=lambda one: one.reach, reverse=True):
             if hit.reach < until < hit.span.end:
                 until = hit.reach
@@ -153,7 +145,8 @@ class Held:
         self._text = self._text[first:]
         self._start = until - first
         # What is searched again grows with what is searched: long waits cost no more than short ones.
-        self._due = len(self._text) - self._start + 1 + len(self._text) // 64
+        self._size = len(self._text) - self._start
+        self._due = self._size + 1 + len(self._text) // 64
 
 
 class TextStream:

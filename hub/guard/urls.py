@@ -17,7 +17,7 @@ from msgspec import Struct
 from hub.domain.guarding import Context, Span, Verdict
 from hub.errors import ConfigurationError
 from hub.guard.content import Content
-from hub.guard.patterns import Hit, verdict_of
+from hub.guard.patterns import Hit, Next, verdict_of
 from hub.guard.protocol import Guard
 
 LABEL: Final = "url"
@@ -26,6 +26,8 @@ MAX_HOST: Final = 253
 """Characters of a name (RFC 1035 2.3.4)."""
 MAX_URL: Final = 8192
 """Characters of one URL that are cut out at the most."""
+MAX_AUTHORITY: Final = 1024
+"""Characters before the path; of a longer one no host can be told."""
 
 _NETWORK_SCHEMES: Final = frozenset((
     "amqp", "amqps", "dict", "file", "ftp", "ftps", "git", "gopher", "http", "https", "imap",
@@ -53,6 +55,7 @@ _SCHEME_LETTERS: Final = string.ascii_letters + string.digits + "+.-"
 _NO_FIRST_LETTERS: Final = string.digits + "+.-"
 _STOP: Final = re.compile(r"[\s\x00-\x20\"<>`{}|^\x7f]")
 _LATE: Final = re.compile(r"[\t\n\r]+(?=[.@])")
+_ENCODED_END: Final = re.compile(r"[&;,)\]]")
 _AUTHORITY_END: Final = re.compile(r"[/?#]")
 _TRAILING: Final = ".,;:!?'\")]}*_"
 _NAME: Final = re.compile(
@@ -140,20 +143,22 @@ def _entry(text: str) -> _Entry:
 
 def _urls(text: str) -> Iterator[_Found]:
     """Every URL in ``text``, those within others too."""
+    stops = Next(_STOP, text)
     for sign in _START.finditer(text):
         kind = sign.lastgroup or ""
         scheme = "" if kind == "bare" else _scheme_before(text, sign.start())
         if not scheme and kind != "bare":
             continue
         rest_at = sign.start() if sign[0].lower() == "www." else sign.end()
-        stop = _STOP.search(text, rest_at, rest_at + MAX_URL)
-        end = stop.start() if stop is not None else min(len(text), rest_at + MAX_URL)
-        rest = text[rest_at:end]
+        end = min(stops.after(rest_at), rest_at + MAX_URL)
         if kind == "encoded":
-            rest = re.split("[&;,)\\]]", rest, maxsplit=1)[0]
-            end = rest_at + len(rest)
+            end = rest_at + len(_ENCODED_END.split(text[rest_at:end], maxsplit=1)[0])
+        is_cut = end - rest_at > MAX_AUTHORITY
+        rest = text[rest_at : min(end, rest_at + MAX_AUTHORITY)]
+        if kind == "encoded":
             rest = _decoded(rest)
-        hosts = frozenset(_hosts(rest, _beyond(text, end)))
+        beyond = "" if is_cut else _beyond(text, end)
+        hosts = frozenset(_hosts(rest, beyond, is_cut=is_cut))
         if (rest.strip("/\\") or scheme == "file") and _names_host(
             kind, scheme, (sign[0], rest), hosts
         ):
@@ -197,16 +202,21 @@ def _beyond(text: str, end: int) -> str:
     late = _LATE.match(text, end)
     if late is None:
         return ""
-    stop = _STOP.search(text, late.end())
-    more = text[late.end() : stop.start() if stop is not None else len(text)]
+    stop = _STOP.search(text, late.end(), late.end() + MAX_AUTHORITY)
+    more = text[late.end() : late.end() + MAX_AUTHORITY if stop is None else stop.start()]
     return more if "." in more else ""
 
 
-def _hosts(rest: str, beyond: str) -> Iterator[str]:
-    """Each host that what follows ``scheme://`` may name, normalized."""
+def _hosts(rest: str, beyond: str, *, is_cut: bool) -> Iterator[str]:
+    """Each host that what follows ``scheme://`` may name, normalized.
+
+    Where it is cut before a path, what follows may name yet another.
+    """
     rest = rest.lstrip("/\\")
     strict = _AUTHORITY_END.split(rest, maxsplit=1)[0]
     readings = [strict, strict.partition("\\")[0]]
+    if is_cut and len(strict) == len(rest):
+        yield ""
     if beyond and len(strict) == len(rest):
         readings.append(_AUTHORITY_END.split(rest + beyond, maxsplit=1)[0])
     for reading in dict.fromkeys(readings):

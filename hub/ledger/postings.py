@@ -42,7 +42,7 @@ _line: Final = msgspec.json.Decoder(_EntryLine)
 
 def batch_of(writer: str, after: int, lines: Iterable[ChainLine], now_s: float) -> Batch:
     """The batch that takes in ``lines`` behind line ``after``."""
-    uses: list[Use] = []
+    uses = _Uses()
     charges = _Charges(now_s)
     sequence = after
     for line in lines:
@@ -50,26 +50,62 @@ def batch_of(writer: str, after: int, lines: Iterable[ChainLine], now_s: float) 
         entry = _entry(line)
         if entry is None or entry.outcome in _NO_CALLS:
             continue
-        use = use_of(sequence, entry)
-        if use is not None:
-            uses.append(use)
+        if entry.cost or _is_use(entry):
+            uses.add(sequence, entry)
         if entry.charged:
             charges.add(entry)
-    return Batch(writer, after, sequence, uses, charges.all())
+    return Batch(writer, after, sequence, uses.all(), charges.all())
 
 
-def use_of(sequence: int, entry: Entry) -> Use | None:
-    """The use that an entry tells of; None where it tells of none.
+class _Uses:
+    """Adds up uses that are alike and of the same minute: a report is asked for by whole ones.
 
     Uses are calls that reached a capability of an upstream, and calls that were refused; whatever
     has a cost is one. Capabilities that could not be told are counted as refused under no name.
     """
-    if not (entry.cost or _is_use(entry)):
-        return None
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[object, ...], tuple[Entry, list[int]]] = {}
+        """An entry, last line, calls and cost, by all that is kept of a use."""
+
+    def add(self, sequence: int, entry: Entry) -> None:
+        """Take in an entry."""
+        at = entry.at
+        alike = (
+            entry.tenant,
+            entry.original,
+            entry.principal,
+            entry.outcome,
+            at.minute,
+            at.hour,
+            at.day,
+            entry.key,
+            entry.groups,
+            entry.virtual_server,
+            entry.upstream,
+            entry.target_kind,
+            entry.currency,
+            at.month,
+            at.year,
+        )
+        known = self._sums.get(alike)
+        if known is None:
+            known = self._sums[alike] = (entry, [0, 0, 0])
+        sums = known[1]
+        sums[0] = sequence
+        sums[1] += 1
+        sums[2] += _cost(entry)
+
+    def all(self) -> list[Use]:
+        """What it comes to."""
+        return [_use(entry, *sums) for entry, sums in self._sums.values()]
+
+
+def _use(entry: Entry, sequence: int, calls: int, cost: int) -> Use:
     return Use(
         sequence=sequence,
         tenant=entry.tenant,
-        at=_moment(entry),
+        at=_moment(entry).replace(second=0, microsecond=0),
         principal=entry.principal,
         key=entry.key,
         groups=tuple(sorted(entry.groups)),
@@ -78,7 +114,8 @@ def use_of(sequence: int, entry: Entry) -> Use | None:
         kind=entry.target_kind,
         tool=entry.original,
         outcome=entry.outcome,
-        cost=_cost(entry),
+        calls=calls,
+        cost=cost,
         currency=entry.currency,
     )
 

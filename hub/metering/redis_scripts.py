@@ -92,6 +92,10 @@ class Prepared:
         is_same = self.counter is counter or self.counter == counter
         return is_same and self.start <= at < self.end
 
+    def is_same_count(self, counter: Counter, at: float) -> bool:
+        """The same for one that was written anew: another amount, or one that no longer denies."""
+        return self.counter.period == counter.period and self.start <= at < self.end
+
 
 class Scripts:
     """Commands for one epoch; remembers how counters are encoded."""
@@ -121,6 +125,8 @@ class Scripts:
         if known is not None and known.fits(counter, at):
             return known
         prepared = Prepared(counter, at, self._epoch, self.space)
+        if known is not None and known.is_same_count(counter, at):
+            prepared.seen = known.seen
         if known is None or known.start <= prepared.start:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
@@ -133,7 +139,7 @@ class Scripts:
 
         def seen(counter: Counter, at: float) -> int:
             known = remembered.get(counter.key)
-            return known.seen if known is not None and known.fits(counter, at) else 0
+            return known.seen if known is not None and known.is_same_count(counter, at) else 0
 
         return seen
 

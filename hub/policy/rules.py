@@ -127,13 +127,14 @@ class Rules:
         self._behind = _behind(specs, virtual_servers)
         self.is_empty = not (self._guardrails or self._counted or self._prices)
         """Whether no rule ever holds for a call."""
-        self._known: dict[tuple[int, int], tuple[Principal, Exposure, Applied | None]] = {}
+        self._known: dict[tuple[int, int, str], tuple[Principal, Exposure, Applied | None]] = {}
 
     def of(
         self, principal: Principal, view: View | None, server: VirtualServer, exposure: Exposure
     ) -> Applied | None:
         """What holds for a call; None where nothing does. Equal calls get the same object."""
-        place = id(principal), id(exposure)
+        # Portico's own tools are the same exposures in every virtual server.
+        place = id(principal), id(exposure), server.name
         known = self._known.get(place)
         if known is not None and known[0] is principal and known[1] is exposure:
             return known[2]

@@ -48,9 +48,10 @@ USED: Final[tuple[EntryOutcome, ...]] = ("ok", "failed", "cancelled", "input_req
 
 
 class Use(Struct, frozen=True, kw_only=True, gc=False):
-    """What one entry says of the use of a capability, or of its refusal."""
+    """Uses of a capability, or refusals, that are alike: what their entries say."""
 
     sequence: int
+    """Of the last of their lines."""
     tenant: str
     at: datetime
     principal: str = ""
@@ -62,8 +63,9 @@ class Use(Struct, frozen=True, kw_only=True, gc=False):
     kind: str = ""
     tool: str = ""
     outcome: EntryOutcome
+    calls: int = 1
     cost: int = 0
-    """Micro-units of ``currency``."""
+    """Of all of them together, in micro-units of ``currency``."""
     currency: str = ""
 
 
@@ -161,8 +163,8 @@ class LedgerStore:
         statement = (
             select(
                 *grouped,
-                func.sum(case((_uses.c.outcome.in_(USED), 1), else_=0)),
-                func.sum(case((_uses.c.outcome == "refused", 1), else_=0)),
+                func.sum(case((_uses.c.outcome.in_(USED), _uses.c.calls), else_=0)),
+                func.sum(case((_uses.c.outcome == "refused", _uses.c.calls), else_=0)),
                 func.sum(_uses.c.cost),
             )
             .where(*_conditions(wanted))
@@ -321,6 +323,7 @@ def _use_row(writer: str, use: Use) -> tuple[object, ...]:
         use.kind,
         _plain(use.tool),
         use.outcome,
+        use.calls,
         use.cost,
         use.currency,
     )

@@ -106,7 +106,7 @@ class StoredLine(SQLModel, table=True):
 
 
 class LedgerUse(SQLModel, table=True):
-    """One use of a capability, or one that was refused: what the record's entry says of it."""
+    """Uses of a capability in one minute, or refusals, that are alike in everything but their calls."""
 
     __tablename__ = "ledger_use"
     __table_args__ = (Index("ix_ledger_use_tenant_at_us", "tenant", "at_us"),)
@@ -128,6 +128,7 @@ class LedgerUse(SQLModel, table=True):
     tool: str = Field(sa_column=Column(Text, nullable=False))
     """Original name of the capability, without NUL."""
     outcome: str
+    calls: int = Field(sa_column=Column(BigInteger, nullable=False))
     cost: int = Field(sa_column=Column(BigInteger, nullable=False))
     currency: str
 

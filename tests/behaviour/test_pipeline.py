@@ -8,21 +8,27 @@ from pathlib import Path
 import anyio
 import pytest
 from msgspec import Raw
+from msgspec.structs import replace
 
 from hub.admission import Admitted
 from hub.audit.reading import tail
 from hub.audit.recorder import Recorder
 from hub.catalog.search import ToolSearch
 from hub.domain.call import Call, Target
+from hub.domain.guarding import Context, Verdict
 from hub.domain.outcome import Chunk, Event, Failure, Outcome, Refusal, Result
 from hub.domain.principal import Evidence
 from hub.domain.record import Entry
+from hub.domain.rules import Attach, GuardrailSpec, LimitSpec
+from hub.guard.chain import Guardrail
+from hub.guard.content import Content
 from hub.live.revocation import Revocations
 from hub.metering.local import LocalCounting
 from hub.metering.meter import Meter
 from hub.pipeline import Pipeline, Stages
+from hub.policy.rules import Rules, RuleSpecs
 from hub.providers.self_description import SelfDescription
-from hub.snapshot import SnapshotHolder
+from hub.snapshot import Snapshot, SnapshotHolder
 from hub.telemetry.metrics import Metrics
 from hub.vault.key_ring import load_or_create
 from tests.peers.tiny_hub import Grown, TinyCatalogue
@@ -63,13 +69,13 @@ class Tokens:
 class Stack:
     """A pipeline on a real record, with what it answers in pieces."""
 
-    def __init__(self, data: Path, recorder: Recorder) -> None:
+    def __init__(self, data: Path, recorder: Recorder, snapshot: Snapshot | None = None) -> None:
         self.record = data
         self.tokens = Tokens()
         catalogue = TinyCatalogue()
         self.pipeline = Pipeline(
             Stages(
-                snapshots=SnapshotHolder(Grown({}, anonymous=True).snapshot()),
+                snapshots=SnapshotHolder(snapshot or Grown({}, anonymous=True).snapshot()),
                 revoked=Revocations(),
                 catalogue=catalogue,
                 recorder=recorder,
@@ -167,6 +173,56 @@ async def test_a_call_that_is_given_up_tells_the_provider_and_is_recorded(stack:
         tasks.cancel_scope.cancel()
     assert stack.tokens.closed == 1
     assert stack.entry(call).outcome == "cancelled"
+
+
+class Broken:
+    """A guard with a mistake in it: it fails at the first content that it sees."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def inspect(self, _content: Content, _context: Context) -> Verdict:
+        self.seen += 1
+        if self.seen == 1:
+            raise RecursionError("as asked")
+        return Verdict("allow")
+
+
+def under_one_at_a_time(guard: Broken) -> Snapshot:
+    """One call at a time, and each looked at by ``guard``."""
+    everywhere = Attach(tenant="default")
+    limit = LimitSpec(name="width", per="tenant", attach=everywhere, concurrency=1)
+    spec = GuardrailSpec(
+        name="broken", check="words", on=("request",), action="block", attach=everywhere
+    )
+    guardrail = Guardrail(
+        name="broken", on=("request",), action="block", mode="enforce", order=0, guard=guard
+    )
+    snapshot = Grown({}, anonymous=True).snapshot()
+    tenant = snapshot.tenants["default"]
+    specs = RuleSpecs(guardrails=(spec,), limits=(limit,))
+    rules = Rules("default", specs, {"broken": guardrail}, tenant.virtual_servers)
+    return replace(snapshot, tenants={"default": replace(tenant, rules=rules)})
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
+async def test_a_guard_that_fails_leaves_nothing_taken(tmp_path: Path, fast: bool) -> None:
+    async with recorder_in(tmp_path).running() as recorder:
+        stack = Stack(tmp_path / "record", recorder, under_one_at_a_time(Broken()))
+        if fast:
+            passage = stack.pipeline.begin(a_call("echo"))
+            with pytest.raises(RecursionError):
+                stack.pipeline.enter(passage)
+            passage.crashed = True
+            await stack.pipeline.settle(passage)
+        else:
+            with pytest.raises(RecursionError):
+                async with stack.pipeline.run(a_call("echo")):
+                    pytest.fail("it was let in")
+        call = a_call("echo")
+        async with stack.pipeline.run(call) as running:
+            assert isinstance(await running.answer(), Result)
+        assert stack.entry(call).outcome == "ok"
 
 
 async def test_a_flood_of_the_unidentified_is_counted_and_leaves_no_entry_each(

@@ -109,7 +109,10 @@ async def test_three_hubs_count_as_one_and_their_usage_adds_up(tmp_path: Path) -
         with anyio.fail_after(20):
             while (await call(http, hubs[0], key, "add")) != "cash":
                 await anyio.lowlevel.checkpoint()
-        assert await call(http, hubs[1], key, "echo") == "day"
+        spent = 0
+        while await call(http, hubs[1], key, "echo") == "ok":
+            spent += 1
+        assert spent <= ALLOWED // HUBS
         redis.start()
         with anyio.fail_after(30):
             while "shared" not in (await counting(http, hubs[2])):

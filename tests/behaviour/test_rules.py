@@ -454,6 +454,105 @@ async def test_a_parked_call_keeps_its_money_and_nothing_else_and_pays_once(tmp_
             assert (await caller.call("plain", {}))["result"]["isError"]
 
 
+async def test_a_resumed_call_is_paid_by_the_rules_of_its_last_leg(tmp_path: Path) -> None:
+    price = [{"upstream": "up", "per_call": "0.60 USD"}]
+    cash = {"amount": "1.50 USD", "period": "month", "per": "tenant", "attach": EVERYWHERE}
+    with asking_server("legacy") as (asking, _):
+        before = document(asking.url, prices=price, budgets=[{"name": "old", **cash}])
+        async with (
+            ruled_hub(tmp_path / "data", before) as hub,
+            httpx2.AsyncClient(timeout=20) as http,
+        ):
+            caller = Raw(http, hub.url())
+            first = await caller.call("colour", {})
+            await hub.apply(document(asking.url, prices=price, budgets=[{"name": "new", **cash}]))
+            assert said(await caller.call("colour", {}, **retry_of(first)))
+            entry = hub.entry()
+            assert (entry.cost, entry.charged) == (600_000, ("default/budget.new/tenant:",))
+            assert not (await caller.call("plain", {}))["result"].get("isError")
+            refused = (await caller.call("plain", {}))["result"]["_meta"]["io.portico/refusal"]
+            assert (refused["rule"], refused["remaining"]) == ("new", 300_000)
+
+
+@pytest.mark.parametrize("check", ["words", "webhook"])
+async def test_the_record_says_that_a_call_a_guardrail_turned_down_has_used_its_quota(
+    tmp_path: Path, check: str
+) -> None:
+    block = {"request": {"action": "block"}}
+    async with asked(block, []) as url, raw_server(upstream) as raw:
+        more = {"url": url} if check == "webhook" else {"words": ["forbidden"]}
+        wanted = document(
+            raw.url,
+            limits=[{"name": "day", "quota": "1/day", "per": "principal", "attach": EVERYWHERE}],
+            guardrails=[guardrail("in", check, ["request"], "block", **more)],
+        )
+        async with (
+            ruled_hub(tmp_path / "data", wanted) as hub,
+            connected(hub.url("dev"), "modern", key=await hub.key("ann")) as client,
+        ):
+            blocked = await client.call_tool("say", {"text": "forbidden"})
+            assert refusal_of(blocked)["rule"] == "in"
+            assert hub.entry().charged == ("default/quota.day/principal:ann",)
+            refused = await client.call_tool("say", {"text": "forbidden"})
+            assert refusal_of(refused)["rule"] == "day"
+            assert hub.entry().charged == ()
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
+async def test_a_call_that_is_turned_down_before_anything_was_sent_costs_nothing(
+    tmp_path: Path, fast: bool
+) -> None:
+    rules: dict[str, Any] = {
+        "prices": [{"upstream": "up", "per_call": "0.60 USD"}],
+        "budgets": [{"name": "cash", "amount": "1.00 USD", "period": "month",
+                     "per": "principal", "attach": EVERYWHERE}],
+    }  # fmt: skip
+    async with ruled(tmp_path / "data", fast=fast, **rules) as (hub, raw):
+        headers = {
+            "accept": "application/json, text/event-stream",
+            "mcp-protocol-version": "2025-11-25",
+            "x-api-key": await hub.key("ann"),
+        }
+        params: dict[str, Any] = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "ann", "version": "1"},
+        }
+        message: dict[str, Any] = {"jsonrpc": "2.0", "id": 1}
+        async with httpx2.AsyncClient(headers=headers, timeout=20) as http:
+            first = {**message, "method": "initialize", "params": params}
+            shaken = await http.post(hub.url("dev"), json=first)
+            foreign = {
+                "x-api-key": await hub.key("bob"),
+                "mcp-session-id": shaken.headers["mcp-session-id"],
+            }
+            use = {"name": "say", "arguments": {"text": "x"}}
+            second = {**message, "method": "tools/call", "params": use}
+            for _ in range(2):
+                turned = await http.post(hub.url("dev"), json=second, headers=foreign)
+                assert turned.status_code == 404
+                entry = hub.entry()
+                assert (entry.principal, entry.outcome, entry.cost) == ("bob", "refused", 0)
+        assert raw.of("tools/call") == []
+
+
+async def test_portico_s_own_tools_are_under_the_rules_of_where_they_are_used(
+    tmp_path: Path,
+) -> None:
+    rule = guardrail("said", "words", ["request"], "block", words=["forbidden"],
+                     attach={"virtual_server": "dev"})  # fmt: skip
+    async with raw_server(upstream) as raw:
+        wanted = document(raw.url, guardrails=[rule])
+        for server in ("dev", "ops"):
+            wanted["virtual_servers"][server]["presentation"] = "search"
+        async with ruled_hub(tmp_path / "data", wanted) as hub:
+            key = await hub.key("bob")
+            for server, blocks in (("ops", False), ("dev", True), ("ops", False)):
+                async with connected(hub.url(server), "modern", key=key) as client:
+                    found = await client.call_tool("search_tools", {"query": "forbidden"})
+                    assert ((found.meta or {}).get("io.portico/refusal") is not None) == blocks
+
+
 async def test_counts_begin_with_what_the_ledger_holds_after_a_restart(tmp_path: Path) -> None:
     limits = [{"name": "day", "quota": "2/day", "per": "principal", "attach": EVERYWHERE}]
     async with raw_server(upstream) as raw:

@@ -93,7 +93,7 @@ def test_files_that_do_not_go_together_are_refused(tmp_path: Path, second: str, 
         file = tmp_path / f"{name}.yaml"
         file.write_text(text, encoding="utf-8")
         words += ["--config", str(file)]
-    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, check=False, capture_output=True, encoding="utf-8", timeout=60)
     assert done.returncode == 1
     assert said in done.stderr
     assert "two.yaml" in done.stderr

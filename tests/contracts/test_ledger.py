@@ -223,7 +223,8 @@ async def check_report(
     for one in entries:
         await world.recorder.append(one)
     since, until = sorted(SINCE + timedelta(microseconds=each) for each in cut)
-    wanted = [one for one in entries if since <= one.at < until]
+    whole = (since.replace(second=0, microsecond=0), minute_after(until))
+    wanted = [one for one in entries if whole[0] <= one.at < whole[1]]
     for by in (*((name,) for name in BY), pair):
         request = UsageRequest(by=",".join(by), since=since, until=until)
         found = await usage(world.desk, local_administrator(tenant), tenant, request)
@@ -235,6 +236,12 @@ async def check_report(
         if "group" not in by:
             assert sum(row.calls for row in found.rows) == calls
             assert not found.overlapping
+
+
+def minute_after(at: datetime) -> datetime:
+    """The end of the minute that a moment is in; its beginning is the end of the one before."""
+    minute = at.replace(second=0, microsecond=0)
+    return minute if minute == at else minute + timedelta(minutes=1)
 
 
 PAIRS = st.tuples(st.sampled_from(BY), st.sampled_from(BY))

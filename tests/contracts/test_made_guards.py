@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -152,9 +153,36 @@ def test_arguments_that_were_not_given_are_none() -> None:
     assert verdict(one, {"_meta": {}, "arguments": {"a": 1}}, schema).outcome == "allow"
 
 
-def test_an_answer_to_a_question_is_not_held_against_the_arguments_schema() -> None:
-    one, schema = guardrail("json_schema"), {"type": "object", "required": ["a"]}
-    assert verdict(one, {"action": "accept", "content": {"b": 1}}, schema).outcome == "allow"
+def test_a_parameter_that_nobody_knows_does_not_hide_the_arguments() -> None:
+    schema = {"type": "object", "required": ["a"]}
+    assert verdict(guardrail("json_schema"), {"arguments": {}, "b": 1}, schema).outcome == "block"
+
+
+@pytest.mark.parametrize("levels", [300, 500, 900])
+def test_values_that_are_too_deep_have_no_other_end(levels: int) -> None:
+    one = guardrail("allowed_values", arguments={"a": [1]})
+    body = b'{"arguments":{"a":' + b"[" * levels + b"]" * levels + b"}}"
+    try:
+        assert verdict(one, body).outcome == "block"
+    except Unreadable:
+        assert levels > 300
+
+
+def test_depth_of_what_never_ends_is_measured_at_once() -> None:
+    began = time.monotonic()
+    verdict(guardrail("size", max_depth=5), b"[" * 6 + b'"' + b'\\"' * 100_000)
+    assert time.monotonic() - began < 5
+
+
+def test_numbers_are_seen_and_become_strings() -> None:
+    body = b'{"structuredContent":{"card":4111111111111111,"n": 12 ,"pin":{"password":31415926}}}'
+    for check in ("personal_data", "secrets"):
+        content = Content(body)
+        body = content.without(verdict(guardrail(check), body).spans).body
+    assert body == (
+        b'{"structuredContent":{"card":"[credit_card]","n": 12 ,'
+        b'"pin":{"password":"[assigned_secret]"}}}'
+    )
 
 
 def test_the_reason_names_the_place_in_the_schema() -> None:

@@ -251,6 +251,27 @@ def test_hostile_text_takes_no_longer_than_its_length(name: str) -> None:
     assert time.monotonic() - began < 60
 
 
+def test_values_made_of_words_take_no_longer_than_their_length() -> None:
+    body = json.dumps("api_key: " + "aa." * 5000 + "aa1").encode()
+    began = time.monotonic()
+    GUARDS["secrets"].inspect(Content(body), CONTEXT)
+    assert time.monotonic() - began < 5
+
+
+def test_waiting_for_the_end_takes_no_longer_than_the_text() -> None:
+    class Whole:
+        def inspect(self, content: Content, context: Context) -> Verdict:
+            del context
+            return Verdict("allow" if "z" not in content.text else "block")
+
+    held = Held([rail(Whole())], CONTEXT)
+    began = time.monotonic()
+    for _ in range(150_000):
+        held.feed("twelve chars")
+    assert len(held.end()) == 12 * 150_000
+    assert time.monotonic() - began < 5
+
+
 def test_what_cannot_be_foreseen_waits_for_the_end() -> None:
     assert re.search("\ud800", whole("a\ud800")) is None
     assert whole("a\ud800") == "a\ufffd"

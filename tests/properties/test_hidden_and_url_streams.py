@@ -1,5 +1,7 @@
 """URLs and hidden characters in text that comes in pieces: the same is cut out, however it is cut up."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,3 +93,45 @@ def test_little_of_an_ordinary_text_is_held_back(name: str) -> None:
     text = "Ordinary words, one after another, with nothing in them that anybody looks for. "
     for end in range(len(text)):
         assert end - guard.open_from(text[:end]) <= len("Ordinary ")
+
+
+HOSTILE = {
+    "hidden_text": (
+        "\u202b",
+        "\u202d",
+        "\u202d1",
+        "\u202b\u05d0",
+        "\u202b\u202c",
+        "\u200b",
+        "a\u200b",
+    ),
+    "urls": (
+        "https://",
+        "http:a.",
+        "https%3A%2F%2F",
+        "https://a%2525",
+        "https://good.example@",
+        "x://\u00e4.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GUARDS)
+def test_hostile_text_takes_no_longer_than_its_length(name: str) -> None:
+    guard = GUARDS[name]
+    assert isinstance(guard, Searching)
+    began = time.monotonic()
+    for piece in HOSTILE[name]:
+        text = piece * (50_000 // len(piece)) + "\u202c"
+        guard.hits(text)
+        guard.open_from(text)
+    assert time.monotonic() - began < 20
+
+
+def test_a_host_behind_a_long_user_name_is_seen() -> None:
+    guard = GUARDS["urls"]
+    assert isinstance(guard, Searching)
+    for size in (900, 1024, 8192, 9000):
+        user = "a" * (size - len("@good.example"))
+        assert guard.hits(f"https://{user}@good.example.evil.example/"), size
+    assert not guard.hits("https://good.example/" + "a" * 9000)

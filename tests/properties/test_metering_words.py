@@ -6,7 +6,9 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from hub.domain.metering import Counter
 from hub.domain.rules import Period
 from hub.metering.money import (
     MAX_MICRO,
@@ -17,6 +19,7 @@ from hub.metering.money import (
     parse_rate,
 )
 from hub.metering.periods import PERIODS, end_of, span_s, start_of
+from hub.metering.redis_scripts import Epoch, Scripts
 
 CURRENCIES = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=3, max_size=3)
 ZONES = st.integers(-14 * 60, 14 * 60).map(lambda m: timezone(timedelta(minutes=m)))
@@ -115,3 +118,16 @@ def test_periods_are_those_of_the_calendar() -> None:
         datetime(2028, 3, 1, tzinfo=UTC)
     }
     assert end_of("week", at) == datetime(2028, 3, 6, tzinfo=UTC)
+
+
+def test_what_everybody_has_used_is_remembered_though_the_counter_is_written_anew() -> None:
+    scripts = Scripts("portico", "one", lease_s=15, alive_s=5)
+    scripts.enter(Epoch("epoch", "server"), is_open=True)
+    budget = Counter(key="t/budget.b/tenant:", rule="b", kind="budget", amount=1000, period="day")
+    scripts.prepared(budget, 86_400.0).seen = 700
+    for anew in (replace(budget, blocks=False), replace(budget, amount=2000)):
+        scripts.prepared(anew, 86_500.0)
+        assert scripts.recollection()(budget, 86_600.0) == 700
+        assert scripts.recollection()(anew, 86_600.0) == 700
+    assert scripts.recollection()(budget, 2 * 86_400.0) == 0
+    assert scripts.recollection()(replace(budget, period="hour"), 86_600.0) == 0

@@ -37,6 +37,7 @@ def _create_ledger() -> None:
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("tool", sa.Text(), nullable=False),
         sa.Column("outcome", sa.String(), nullable=False),
+        sa.Column("calls", sa.BigInteger(), nullable=False),
         sa.Column("cost", sa.BigInteger(), nullable=False),
         sa.Column("currency", sa.String(), nullable=False),
     )
