@@ -55,7 +55,8 @@ def main() -> int:
         shown = report.table(summaries, judged, absolute=True)
         sys.stdout.write(f"{shown}\n\n{report.limits_table(judged)}\n\n{how}\n")
     if given.publish and not bench.failures:
-        write_section("calls", report.calls_section(summaries, judged, how), given.publish)
+        if set(given.variants) == set(VARIANTS):
+            write_section("calls", report.calls_section(summaries, judged, how), given.publish)
         write_section("rules", report.rules_section(summaries, how), given.publish)
         if given.peers:
             write_section("peers", report.peers_section(summaries, how), given.publish)

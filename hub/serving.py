@@ -65,6 +65,14 @@ class _Server(uvicorn.Server):
         self.config.timeout_graceful_shutdown = 1
         await super().shutdown(sockets)
 
+    def stop_listening(self) -> None:
+        """Let the event loop forget the socket, which is about to be closed, however serving ended.
+
+        Else whatever gets its number next would never be told that something came.
+        """
+        for listening in getattr(self, "servers", ()):
+            listening.close()
+
     def _connections(self) -> list[FrontProtocol]:
         return [one for one in self.server_state.connections if isinstance(one, FrontProtocol)]
 
@@ -121,7 +129,10 @@ async def serve(
     server = _Server(config, on_ready, limits)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_stop_on_signal, server, stop)
-        await server.serve(sockets=[bound])
+        try:
+            await server.serve(sockets=[bound])
+        finally:
+            server.stop_listening()
         tasks.cancel_scope.cancel()
 
 
