@@ -56,8 +56,9 @@ def books_of(
     )
     _watch(metrics, ground, snapshots, upstreams)
     terms = terms_of(snapshots)
-    redis_url = settings.file.redis.url or os.environ.get("PORTICO_REDIS_URL")
-    counting = counting_of(ground, terms, redis_url, ground.now)
+    redis = settings.file.redis
+    redis_url = redis.url or os.environ.get("PORTICO_REDIS_URL")
+    counting = counting_of(ground, terms, redis_url, redis.processes, ground.now)
     metrics.watch_counting(lambda: counting.state)
     store = LedgerStore(ground.database)
 

@@ -28,11 +28,16 @@ def terms_of(snapshots: SnapshotHolder) -> Terms:
 
 
 def counting_of(
-    ground: Ground, terms: Terms, redis_url: str | None, now: Callable[[], datetime]
+    ground: Ground,
+    terms: Terms,
+    redis_url: str | None,
+    processes: int,
+    now: Callable[[], datetime],
 ) -> Counting:
     """Counts in Redis where one is named, else in this process; both begin with the ledger's.
 
-    Raises ConfigurationError for a URL that is none.
+    ``processes``: how many count in that Redis at least. Raises ConfigurationError for a URL that is
+    none.
     """
     refill = partial(ground.ledger.spent, terms)
     if redis_url is None:
@@ -40,6 +45,6 @@ def counting_of(
     # What speaks to Redis costs nothing where nobody named one.
     shared = import_module("hub.metering.shared")
     counting: Counting = shared.SharedCounting(
-        shared.SharedSettings(url=ground.secret(redis_url)), now, refill
+        shared.SharedSettings(url=ground.secret(redis_url), processes=processes), now, refill
     )
     return counting

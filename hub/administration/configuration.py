@@ -42,7 +42,7 @@ from hub.guard.checks import check_options
 from hub.stores.documents import Spec
 from hub.stores.objects import Change, ObjectKey, Stored, desired_from
 
-SETTINGS: Final = ("server", "store", "record", "telemetry")
+SETTINGS: Final = ("server", "store", "redis", "record", "telemetry")
 """Sections that are no objects: the process reads them at start."""
 
 

@@ -85,6 +85,11 @@ class RedisSection(Section):
         description="redis://host:port/number, or 'env:NAME' or 'file:PATH' that holds it; "
         "null: this process counts alone.",
     )
+    processes: Annotated[int, Field(strict=True, ge=1, le=10_000)] = Field(
+        1,
+        description="How many processes count there at least: each may spend so small a share of what "
+        "is left while Redis is away; more are known when they were seen.",
+    )
 
 
 class RecordSection(Section):

@@ -26,7 +26,7 @@ def config(store: str, redis: str, upstream: str) -> str:
     return f"""
 version: 1
 store: {{url: "{store}"}}
-redis: {{url: "{redis}"}}
+redis: {{url: "{redis}", processes: {HUBS}}}
 upstreams: {{calc: {{url: "{upstream}"}}}}
 principals: {{ann: {{groups: [staff]}}}}
 groups: {{staff: {{}}}}
